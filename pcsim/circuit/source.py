@@ -1,0 +1,197 @@
+"""YAML in, plain values out, with the line of every key, so that each mistake is reported at its place."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from pcsim.errors import PcsimError, StudyError, nearest
+
+Path_ = tuple[str | int, ...]
+MAX_VALUES = 1_000_000
+"""Aliases in a hostile file can expand without bound; a description of a circuit never needs as much."""
+
+
+class Source(NamedTuple):
+    """A parsed file (or a Python mapping): values, and where each of them stands."""
+
+    name: str
+    data: Any
+    lines: Mapping[Path_, int]
+    error: type[PcsimError] = StudyError
+
+    def where(self, path: Path_) -> str:
+        """`file:line: dotted.path` of the nearest place that has a line."""
+        known = path
+        while known and known not in self.lines:
+            known = known[:-1]
+        line = f":{self.lines[known]}" if known in self.lines else ""
+        return f"{self.name}{line}: {dotted(path)}" if path else f"{self.name}{line}"
+
+    def fail(self, path: Path_, message: str) -> NoReturn:
+        """Raise this source's error for the value at `path`."""
+        raise self.error(f"{self.where(path)}: {message}")
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """`("nodes", "z", "shape", 0)` as `nodes.z.shape[0]`.
+
+    >>> dotted(("nodes", "z", "shape", 0))
+    'nodes.z.shape[0]'
+    """
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else part)
+    return text
+
+
+def read_yaml(path: Path, error: type[PcsimError] = StudyError) -> Source:
+    """The values of a YAML 1.2 file (so `1e-3` is a number and `no` is a word), with the line of every key.
+
+    Tags, duplicate keys and runaway aliases are refused: a file from a stranger cannot run code.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as failure:
+        raise error(f"{path}: cannot read the file ({failure.strerror or failure})") from failure
+    except UnicodeDecodeError as failure:
+        raise error(f"{path}: not a text file in UTF-8 ({failure.reason})") from failure
+    try:
+        tree = YAML(typ="rt", pure=True).load(text)
+    except MarkedYAMLError as failure:
+        line = failure.problem_mark.line + 1 if failure.problem_mark else 1
+        raise error(f"{path}:{line}: not valid YAML: {failure.problem}") from failure
+    except (YAMLError, ValueError) as failure:
+        raise error(f"{path}: not valid YAML: {failure}") from failure
+    lines: dict[Path_, int] = {(): 1}
+    source = Source(str(path), None, lines, error)
+    values = _plain(tree, (), lines, source, [0])
+    if not isinstance(values, dict):
+        source.fail((), "expected a mapping of keys to values")
+    return source._replace(data=values)
+
+
+def _plain(value: Any, path: Path_, lines: dict[Path_, int], source: Source, count: list[int]) -> Any:
+    count[0] += 1
+    if count[0] > MAX_VALUES:
+        source.fail(path, f"more than {MAX_VALUES} values; do aliases repeat each other?")
+    tag = getattr(value, "tag", None)
+    if tag is not None and tag.value is not None and not str(tag.value).startswith("tag:yaml.org,2002:"):
+        source.fail(path, f"tag {tag.value!r} is not allowed; write plain values")
+    if isinstance(value, CommentedMap):
+        result: dict[str, Any] = {}
+        for key, item in value.items():
+            here = (*path, str(key))
+            lines[here] = value.lc.key(key)[0] + 1 if key in value.lc.data else lines.get(path, 1)
+            result[str(key)] = _plain(item, here, lines, source, count)
+        return result
+    if isinstance(value, CommentedSeq):
+        for index in range(len(value)):
+            lines[(*path, index)] = value.lc.item(index)[0] + 1
+        return [_plain(item, (*path, i), lines, source, count) for i, item in enumerate(value)]
+    if isinstance(value, bool) or value is None:
+        return value
+    for kind in (int, float, str):  # ruamel's round-trip scalars are subclasses
+        if isinstance(value, kind):
+            return kind(value)
+    source.fail(path, f"a {type(value).__name__} is not a value that pcsim reads")
+
+
+def parse_override(text: str) -> tuple[Path_, Any]:
+    """`inference.steps=50` as (("inference", "steps"), 50); the value is read as YAML.
+
+    >>> parse_override("optimizer.step_size=1e-3")
+    (('optimizer', 'step_size'), 0.001)
+    """
+    key, equals, value = text.partition("=")
+    parts = key.split(".")
+    if not equals or not all(part.isidentifier() for part in parts):
+        raise StudyError(f"override {text!r}: expected key.path=value, for example inference.steps=50")
+    try:
+        return tuple(parts), YAML(typ="safe", pure=True).load(value)
+    except YAMLError as failure:
+        raise StudyError(f"override {text!r}: the value is not valid YAML: {failure}") from failure
+
+
+def override(source: Source, texts: Iterable[str]) -> Source:
+    """The source with `key.path=value` texts applied; errors in them point to the override."""
+    data, lines = _copy(source.data), dict(source.lines)
+    for text in texts:
+        path, value = parse_override(text)
+        place = data
+        for depth, part in enumerate(path[:-1]):
+            if place.get(part) is None:
+                place[part] = {}
+            elif not isinstance(place[part], dict):
+                at = dotted(path[: depth + 1])
+                raise StudyError(f"override {text!r}: {at} is {place[part]!r}, it has no keys; write {at}=…")
+            place = place[part]
+        place[path[-1]] = value
+    return source._replace(data=data, lines=lines)
+
+
+def _copy(value: Any) -> Any:
+    return {k: _copy(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def check_keys(source: Source, path: Path_, value: Any, valid: Iterable[str], what: str) -> dict[str, Any]:
+    """`value` as a mapping that holds no key but the valid ones."""
+    if not isinstance(value, dict):
+        source.fail(path, f"expected a mapping ({what}), found {value!r}")
+    names = list(valid)
+    for key in value:
+        if key not in names:
+            source.fail((*path, key), f"unknown key; {nearest(key, names)}")
+    return value
+
+
+def choice(source: Source, path: Path_, value: Any, what: str) -> tuple[str, Any, Path_]:
+    """`name` or `{name: arguments}` as (name, arguments, path of the arguments); no arguments are `{}`."""
+    if isinstance(value, str):
+        return value, {}, path
+    if isinstance(value, dict) and len(value) == 1:
+        ((name, arguments),) = value.items()
+        return name, {} if arguments is None else arguments, (*path, name)
+    source.fail(path, f"expected the name of a {what} or one {{name: arguments}} pair, found {value!r}")
+
+
+def validate(source: Source, path: Path_, model: type[BaseModel], value: Any) -> Any:
+    """`model(value)`; every violation is reported with its line and the nearest valid key."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as failure:
+        messages = [_explain(source, path, model, item) for item in failure.errors()]
+        raise source.error("\n".join(messages)) from failure
+
+
+def _explain(source: Source, path: Path_, model: type[BaseModel], item: Any) -> str:
+    place = (*path, *_visible(model, item["loc"]))
+    if item["type"] == "extra_forbidden":
+        owner = _owner(model, item["loc"][:-1])
+        hint = nearest(item["loc"][-1], owner.model_fields) if owner else "remove it"
+        return f"{source.where(place)}: unknown key; {hint}"
+    if item["type"] == "missing":
+        return f"{source.where(place)}: missing; this key is needed"
+    text = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+    return f"{source.where(place)}: {text[0].lower()}{text[1:]}{found}"
+
+
+def _visible(model: type[BaseModel], loc: tuple[str | int, ...]) -> Path_:
+    """The parts of a pydantic location that stand in the file (union members are not)."""
+    return tuple(part for part in loc if isinstance(part, int) or part.isidentifier())
+
+
+def _owner(model: type[BaseModel], loc: tuple[str | int, ...]) -> type[BaseModel] | None:
+    owner: type[BaseModel] | None = model
+    for part in loc:
+        field = owner.model_fields.get(str(part)) if owner else None
+        if field is None:
+            continue
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        owner = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
+    return owner

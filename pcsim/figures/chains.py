@@ -1,0 +1,116 @@
+"""What chains do along the inference steps: energy and gradient norm."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pcsim.errors import RunError
+from pcsim.figures.run_view import RunView, free_units
+from pcsim.figures.style import PAGE, REFERENCE, Look, looks, sheet
+from pcsim.figures.trace_reading import Band, band, step_dim, variable
+
+BAND_TEXT = "line: median, band: quartiles over images × chains"
+
+
+def energy(runs: Sequence[RunView]) -> Figure:
+    """Energy over inference steps, above each image's minimum where every trace knows it.
+
+    Left of the sweep (step 0), where nothing is clamped, U is another function and keeps its own axis. For a quadratic
+    energy the chain at small steps sits at T·D/2 above the minimum, D the free latent units (equipartition).
+    """
+    traced = _traced(runs)
+    above = all("energy_minimum" in trace.data_vars for _, trace, _ in traced)
+    before = any((_steps(trace, "energy", run) < 0).any() for run, trace, _ in traced)
+    figure = sheet(PAGE, 2.7)
+    ratios = [1, 2.4] if before else [1]
+    panels = list(figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0])
+    for run, trace, look in traced:
+        whole = variable(trace, "energy", str(run.path))
+        dim = step_dim(whole, str(run.path))
+        spontaneous = whole.isel({dim: whole[dim].to_numpy() < 0})
+        evoked = whole.isel({dim: whole[dim].to_numpy() >= 0})
+        if spontaneous.sizes[dim]:
+            _draw(panels[0], band(spontaneous, str(run.path)), look)
+        if evoked.sizes[dim]:
+            _draw(panels[-1], band(evoked - trace["energy_minimum"] if above else evoked, str(run.path)), look)
+    if above:
+        _closed_lines(panels[-1], traced)
+    _finish_energy(panels, above)
+    _key(figure, panels[-1])
+    return figure
+
+
+def gradient_norm(runs: Sequence[RunView]) -> Figure:
+    """Norm of the energy's gradient over inference steps, for every run that recorded it."""
+    figure = sheet(PAGE, 2.5)
+    axes = figure.subplots()
+    for run, trace, look in _traced(runs):
+        _draw(axes, band(variable(trace, "gradient_norm", str(run.path)), str(run.path)), look)
+    if all(line_low > 0 for line_low in _lowest(axes)):
+        axes.set_yscale("log")
+    _onset(axes)
+    axes.set(xlabel="inference step (0 = stimulus and sweep)", ylabel="gradient norm |∂U/∂z|\n(nats per latent unit)")
+    _key(figure, axes)
+    return figure
+
+
+def _traced(runs: Sequence[RunView]) -> list[tuple[RunView, xr.DataTree, Look]]:
+    found = [
+        (run, run.trace(), look) for run, look in zip(runs, looks(runs), strict=True) if run.has_trace
+    ]
+    if not found:
+        raise RunError(f"none of the runs has a trace: {', '.join(str(run.path) for run in runs)}")
+    return found
+
+
+def _steps(trace: xr.DataTree, path: str, run: RunView) -> np.ndarray:
+    array = variable(trace, path, str(run.path))
+    return array[step_dim(array, str(run.path))].to_numpy()
+
+
+def _draw(axes: Axes, entries: Band, look: Look) -> None:
+    axes.fill_between(entries.step, entries.low, entries.high, color=look.color, alpha=0.22, linewidth=0)
+    axes.plot(entries.step, entries.median, color=look.color, linestyle=look.dashes, label=look.label)
+
+
+def _closed_lines(axes: Axes, traced: Sequence[tuple[RunView, xr.DataTree, Look]]) -> None:
+    """T = 0 rests at the minimum, T = 1 at D/2 above it; one line for every D among the runs."""
+    axes.axhline(0, color=REFERENCE, linewidth=0.9, label="T = 0: the minimum")
+    sizes = {d for run, trace, _ in traced if (d := free_units(run, trace)) is not None}
+    for d in sorted(sizes):
+        label = f"T = 1: D/2 = {d / 2:g} nats\n(if U is quadratic; D = {d} latents)"
+        axes.axhline(d / 2, color=REFERENCE, linewidth=0.9, linestyle=(0, (5, 2)), label=label)
+
+
+def _finish_energy(panels: Sequence[Axes], above: bool) -> None:
+    axes = panels[-1]
+    what = "energy above its minimum" if above else "energy U = −log p(x, z)"
+    axes.set(xlabel="inference step (0 = sweep)", ylabel=f"{what} (nats)", title="stimulus clamped")
+    if above:
+        # linear up to the scale of the closed lines, logarithmic for the fall from the start
+        axes.set_yscale("symlog", linthresh=_linear_range(axes), linscale=1.5)
+        axes.set_ylim(bottom=min(-0.05 * _linear_range(axes), axes.get_ylim()[0]))
+    if len(panels) > 1:
+        panels[0].set(xlabel="inference step", ylabel="energy U, stimulus free (nats)", title="spontaneous")
+
+
+def _linear_range(axes: Axes) -> float:
+    heights = [float(np.max(line.get_ydata())) for line in axes.get_lines() if str(line.get_label()).startswith("T =")]
+    return 2 * max(heights) if max(heights) > 0 else 1.0
+
+
+def _lowest(axes: Axes) -> list[float]:
+    return [float(np.min(line.get_ydata())) for line in axes.get_lines()]
+
+
+def _onset(axes: Axes) -> None:
+    axes.axvline(0, color=REFERENCE, linewidth=0.8, linestyle=(0, (1, 1.5)))
+
+
+def _key(figure: Figure, axes: Axes) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right upper", title=None)
+    figure.supxlabel(BAND_TEXT, fontsize=6.5, color=REFERENCE)

@@ -1,0 +1,36 @@
+"""The figures by the names that studies use. To add one: a function `name(runs, ...) -> Figure`, and a line here."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from pcsim.errors import pick
+from pcsim.figures.chains import energy, gradient_norm
+from pcsim.figures.learning_curve import learning_curve
+from pcsim.figures.pictures import reconstructions, samples
+from pcsim.figures.run_view import RunView
+from pcsim.figures.style import STYLE, save
+from pcsim.figures.trajectories import trajectories
+
+FIGURES: dict[str, Callable[[Sequence[RunView]], Figure]] = {
+    "samples": samples,
+    "reconstructions": reconstructions,
+    "energy": energy,
+    "gradient_norm": gradient_norm,
+    "trajectories": trajectories,
+    "learning_curve": learning_curve,
+}
+
+
+def draw(name: str, runs: Sequence[RunView]) -> Figure:
+    """The figure of that name in the house style; raises `StudyError` for an unknown name, `RunError` without its data."""
+    figure = pick(FIGURES, name, "figure")
+    with matplotlib.rc_context(STYLE):
+        return figure(runs)
+
+
+def draw_to(name: str, runs: Sequence[RunView], folder: Path) -> tuple[Path, ...]:
+    """Draws and saves `folder/name` as .pdf, .svg and .png; returns the paths."""
+    return save(draw(name, runs), folder / name)

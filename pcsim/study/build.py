@@ -1,0 +1,259 @@
+"""From a checked study to the values that run it: circuit, program, kernel, method, clamp."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import ConfigDict, create_model
+
+from pcsim.circuit.graph import Circuit
+from pcsim.circuit.read import load_circuit, seconds
+from pcsim.circuit.source import Path_, Source, validate
+from pcsim.engines.torch.program import Program
+from pcsim.engines.torch.starts import Map
+from pcsim.errors import CircuitError, StudyError, nearest
+from pcsim.inference.kernels import KERNELS
+from pcsim.inference.preconditioners import PRECONDITIONERS
+from pcsim.inference.types import Kernel
+from pcsim.learning.draws import Draws
+from pcsim.learning.learner import OBJECTIVES, Method
+from pcsim.learning.optimizers import OPTIMIZERS
+from pcsim.study.load import LoadedStudy
+from pcsim.study.schema import Named, Study
+
+STARTS = ("prior", "encoder", "previous", "map")
+PRECONDITIONED = ("langevin",)
+"""Kernels that take a preconditioner."""
+
+
+class Plan(NamedTuple):
+    """Everything that a run needs and that is decided before any compute."""
+
+    loaded: LoadedStudy
+    circuit: Circuit
+    program: Program
+    kernel: Kernel
+    method: Method | None
+    mobility: Mapping[str, float]
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def study(self) -> Study:
+        """The checked study."""
+        return self.loaded.study
+
+
+def build(loaded: LoadedStudy) -> Plan:
+    """The plan of a study; raises `StudyError` or `CircuitError` at whatever cannot run as written."""
+    study, source = loaded.study, loaded.source
+    circuit = circuit_of(loaded)
+    edge_dtype = torch.bfloat16 if study.edge_dtype == "bfloat16" else None
+    _check_clamp(circuit, source, study)
+    kernel = kernel_of(source, study)
+    method = method_of(source, study, circuit, kernel)
+    device = device_of(study.device)
+    return Plan(
+        loaded, circuit, Program(circuit, edge_dtype), kernel, method, _mobility(circuit, source, study),
+        device, dtype_of(study, circuit),
+    )  # fmt: skip
+
+
+def circuit_of(loaded: LoadedStudy) -> Circuit:
+    """The study's circuit, from its file or stated in place."""
+    value = loaded.study.circuit
+    if isinstance(value, str):
+        try:
+            return load_circuit(loaded.path(value))
+        except CircuitError as failure:
+            if not loaded.path(value).is_file():
+                raise CircuitError(f"{loaded.source.where(('circuit',))}: {failure}") from failure
+            raise
+    return load_circuit(value)
+
+
+def arguments_of(
+    source: Source,
+    path: Path_,
+    function: Callable[..., Any],
+    given: Mapping[str, Any],
+    skip: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """`given` checked against a function's signature: unknown, missing and mistyped arguments are reported."""
+    fields: dict[str, Any] = {
+        name: (p.annotation, ... if p.default is p.empty else p.default)
+        for name, p in inspect.signature(function, eval_str=True).parameters.items()
+        if name not in skip
+    }
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    model = create_model(getattr(function, "__name__", "arguments"), __config__=config, **fields)
+    checked = validate(source, path, model, dict(given))
+    return {name: getattr(checked, name) for name in fields}
+
+
+def chosen(
+    source: Source,
+    path: Path_,
+    table: Mapping[str, Callable[..., Any]],
+    named: Named,
+    skip: tuple[str, ...] = (),
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The table's entry of that name, with its checked arguments."""
+    if named.name not in table:
+        source.fail(path, f"no {path[-1]} {named.name!r}; {nearest(named.name, table)}")
+    function = table[named.name]
+    return function, arguments_of(source, path, function, named.arguments, skip)
+
+
+def kernel_of(source: Source, study: Study) -> Kernel:
+    """The transition that the study names, with its preconditioner."""
+    inference, path = study.inference, ("inference", "kernel")
+    function, arguments = chosen(source, path, KERNELS, inference.kernel, ("preconditioner",))
+    if inference.kernel.name in PRECONDITIONED:
+        make, options = chosen(
+            source, ("inference", "preconditioner"), PRECONDITIONERS, inference.preconditioner
+        )
+        arguments["preconditioner"] = make(**options)
+    elif "preconditioner" in inference.model_fields_set and inference.preconditioner.name != "none":
+        source.fail(
+            ("inference", "preconditioner"), f"kernel {inference.kernel.name} takes no preconditioner"
+        )
+    try:
+        kernel: Kernel = function(**arguments)
+    except ValueError as failure:
+        source.fail(path, str(failure))
+    return kernel
+
+
+def method_of(source: Source, study: Study, circuit: Circuit, kernel: Kernel) -> Method | None:
+    """How a batch is learned from; None for a study that only looks."""
+    learning = study.learning
+    start = start_of(source, study, circuit)
+    if learning is None:
+        return None
+    objective = learning.encoder.objective
+    if objective not in OBJECTIVES:
+        source.fail(
+            ("learning", "encoder", "objective"),
+            f"no objective {objective!r}; {nearest(objective, OBJECTIVES)}",
+        )
+    if objective != "none" and not circuit.encoder:
+        source.fail(("learning", "encoder", "objective"), f"{objective}: the circuit has no encoder")
+    if learning.learner == "elbo":
+        if not circuit.encoder:
+            source.fail(("learning", "learner"), "elbo needs an encoder, and the circuit has none")
+        return Method(
+            kernel, 0, "encoder", Draws("start"), "reverse", prior_batches=0, n_chain=learning.chains
+        )
+    which = learning.draws
+    draws = (
+        Draws("last", which["last"], learning.include_start)
+        if isinstance(which, dict)
+        else Draws(which, include_start=learning.include_start)
+    )
+    try:
+        if learning.update == "batch":
+            draws.check(study.inference.steps, kernel.warm_up)
+    except StudyError as failure:
+        source.fail(("learning", "draws"), str(failure))
+    if learning.update == "step" and (objective != "none" or start == "previous"):
+        source.fail(("learning", "update"), "step (incremental PC) learns no encoder and keeps no chains")
+    return Method(
+        kernel, study.inference.steps, start, draws, objective, learning.encoder.prior_batches,
+        learning.update, learning.chains,
+    )  # fmt: skip
+
+
+def start_of(source: Source, study: Study, circuit: Circuit) -> Any:
+    """`prior`, `encoder`, `previous`, or a `Map` descent."""
+    named, path = study.inference.start, ("inference", "start")
+    if named.name not in STARTS:
+        source.fail(path, f"no start {named.name!r}; {nearest(named.name, STARTS)}")
+    if named.name == "encoder" and not circuit.encoder:
+        source.fail(path, "the circuit has no encoder")
+    if named.name != "map":
+        if named.arguments:
+            source.fail(path, f"{named.name} takes no arguments, found {named.arguments}")
+        return named.name
+    given = dict(named.arguments)
+    steps = given.pop("steps", 100)
+    if not isinstance(steps, int) or steps < 1:
+        source.fail((*path, "steps"), f"expected a positive number of steps, found {steps!r}")
+    kernel_name = given.pop("kernel", "adam")
+    if kernel_name not in KERNELS:
+        source.fail((*path, "kernel"), f"no kernel {kernel_name!r}; {nearest(kernel_name, KERNELS)}")
+    arguments = arguments_of(source, path, KERNELS[kernel_name], given, ("preconditioner",))
+    return Map(KERNELS[kernel_name](**arguments), steps)
+
+
+def optimizer_of(
+    source: Source, path: Path_, named: Named
+) -> Callable[[list[torch.Tensor]], torch.optim.Optimizer]:
+    """A function from parameters to the optimiser that the study names."""
+    function, arguments = chosen(source, path, OPTIMIZERS, named, ("params",))
+    return lambda params: function(params, **arguments)
+
+
+def device_of(name: str) -> torch.device:
+    """`auto` is cuda where there is one; a device that is not there is an error, never a fallback."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as failure:
+        raise StudyError(f"device {name!r} cannot be used here: {str(failure).splitlines()[0]}") from failure
+    return device
+
+
+def dtype_of(study: Study, circuit: Circuit) -> torch.dtype:
+    """float32 for images, float64 for circuits without data, unless the study says otherwise."""
+    if study.dtype != "auto":
+        return torch.float32 if study.dtype == "float32" else torch.float64
+    return torch.float32 if study.data is not None else torch.float64
+
+
+def _mobility(circuit: Circuit, source: Source, study: Study) -> dict[str, float]:
+    """dt/τ per node, relative to the kernel's step size: γ_n = dt/τ_n where a node has a τ."""
+    result: dict[str, float] = {}
+    step = study.inference.kernel.arguments.get("step_size")
+    for node in circuit.nodes.values():
+        if node.tau is None:
+            continue
+        if study.dt is None:
+            source.fail(
+                ("dt",), f"node {node.name} has tau: {node.tau}; the study needs dt, for example 0.1 ms"
+            )
+        if step is not None:
+            result[node.name] = seconds(study.dt) / seconds(node.tau) / float(step)
+    return result
+
+
+def _check_clamp(circuit: Circuit, source: Source, study: Study) -> None:
+    for key in ("clamp", "mask"):
+        for name in getattr(study, key):
+            if name not in circuit.nodes:
+                source.fail((key, name), f"no node {name!r}; {nearest(name, circuit.nodes)}")
+    for name in study.mask:
+        if name not in study.clamp:
+            source.fail(("mask", name), f"node {name} has a mask but no clamp")
+    for edge in circuit.encoder:
+        if edge.parent not in study.clamp and (study.learning or study.inference.start.name == "encoder"):
+            source.fail(("clamp",), f"the encoder reads node {edge.parent}, which is not clamped")
+
+
+def version() -> str:
+    """The package's version."""
+    from importlib.metadata import version as installed
+
+    return installed("pcsim")
+
+
+def where(path: Path) -> str:
+    """A path as a reader would type it: relative to the working directory where it lies below it."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

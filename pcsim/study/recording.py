@@ -1,0 +1,305 @@
+"""The recording pass: fixed held-out images, before the stimulus, at the sweep, and along the chain."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcsim.circuit.distributions import DiscretisedGaussian, Gaussian, StudentT
+from pcsim.circuit.graph import Circuit
+from pcsim.engines.torch import encoder
+from pcsim.engines.torch.program import Bound, NodePlan, Params, Program
+from pcsim.engines.torch.starts import Map, encoder_start, map_start, prior_start
+from pcsim.engines.torch.target import CircuitTarget, Clamp
+from pcsim.errors import StudyError, nearest
+from pcsim.inference.chain import WithEnergy, check, guard_due, start_guard
+from pcsim.inference.rng import seed_stream
+from pcsim.inference.types import Info, Kernel, Rng, Tree
+from pcsim.record import Coord, Layout, TraceWriter, Variable, block_size, phases, recorded_steps
+from pcsim.record.buffer import BlockBuffer
+from pcsim.record.probes import PROBES, Moment, probe
+
+FLOATS = {torch.float32: "float32", torch.float64: "float64"}
+
+
+class Wanted(NamedTuple):
+    """One probe of a study: what, of which nodes and units, every how many steps."""
+
+    read: tuple[str, ...]
+    nodes: tuple[str, ...] | None = None
+    units: tuple[int, ...] | None = None
+    every: int = 1
+
+
+class Session(NamedTuple):
+    """One circuit at one set of parameters, watched while it infers a few images."""
+
+    program: Program
+    params: Params
+    kernel: Kernel
+    start: str | Map
+    values: Mapping[str, Tensor]
+    """Clamped nodes, `[image, *shape]`."""
+    masks: Mapping[str, Tensor]
+    stimulus: tuple[str, ...]
+    """Clamped nodes that are released in the spontaneous phase."""
+    n_chain: int
+    spontaneous: int
+    steps: int
+    probes: tuple[Wanted, ...]
+    mobility: Mapping[str, float] = {}
+
+    @property
+    def n_image(self) -> int:
+        """Number of images."""
+        return len(next(iter(self.values.values()))) if self.values else 1
+
+
+def layout_of(
+    session: Session,
+    *,
+    dtype: str,
+    block: int | None = None,
+    updates: tuple[int, ...] | None = None,
+    coords: tuple[Coord, ...] = (),
+    attrs: Mapping[str, Any] | None = None,
+) -> Layout:
+    """What the trace of a session holds, before a step is taken."""
+    circuit = session.program.circuit
+    variables = [v for wanted in session.probes for v in _variables(circuit, wanted, dtype)]
+    variables += _static(session, dtype)
+    finest = min((w.every for w in session.probes), default=1)
+    steps = recorded_steps(-session.spontaneous, session.steps, finest)
+    fitting = block_size(tuple(variables), session.n_image * session.n_chain, steps)
+    return Layout(
+        tuple(variables), session.n_image, session.n_chain, steps,
+        block=fitting if block is None else min(block, len(steps)), updates=updates,
+        coords=(phases(steps), *coords), attrs=attrs or {},
+    )  # fmt: skip
+
+
+def _variables(circuit: Circuit, wanted: Wanted, dtype: str) -> list[Variable]:
+    found = []
+    for name in wanted.read:
+        kind = probe(name)
+        if kind.root and not wanted.nodes:
+            found.append(
+                Variable(name, every=wanted.every, dtype=dtype, units=kind.units, long_name=kind.long_name)
+            )
+        if not kind.node:
+            continue
+        for node_name in wanted.nodes or tuple(circuit.nodes):
+            if node_name not in circuit.nodes:
+                raise StudyError(f"record.probes: no node {node_name!r}; {nearest(node_name, circuit.nodes)}")
+            shape = circuit.nodes[node_name].shape if kind.per_unit else ()
+            select = wanted.units if kind.per_unit else None
+            if select is not None:
+                if max(select) >= shape[0]:
+                    raise StudyError(f"record.probes: node {node_name} has units 0 to {shape[0] - 1}")
+                shape = (len(select), *shape[1:])
+            found.append(
+                Variable(
+                    f"{node_name}/{name}", shape, wanted.every, dtype=dtype, select=select,
+                    units=kind.units, long_name=kind.long_name,
+                )
+            )  # fmt: skip
+    return found
+
+
+def _static(session: Session, dtype: str) -> list[Variable]:
+    circuit = session.program.circuit
+    found = [
+        Variable(f"{name}/observed", circuit.nodes[name].shape, None, ("image",), dtype, per_update=False,
+                 long_name="what the node is clamped to")
+        for name in session.values
+    ]  # fmt: skip
+    for node in session.program.bind(session.params).nodes:
+        value = precision_of(node)
+        if value is not None:
+            axes = ("unit", "other_unit") if value.dim() == 2 else None
+            found.append(
+                Variable(f"{node.name}/precision", tuple(value.shape), None, (), "float64", axes,
+                         long_name="precision of the node's distribution")
+            )  # fmt: skip
+    for edge in circuit.encoder if set(e.parent for e in circuit.encoder) <= set(session.values) else ():
+        shape = circuit.nodes[edge.child].shape
+        for name, text in (("mean", "mean of q(z|x)"), ("scale", "standard deviation of q(z|x)")):
+            found.append(
+                Variable(f"encoder/{edge.child}/{name}", shape, None, ("image",), dtype, long_name=text)
+            )
+    return found
+
+
+def precision_of(node: NodePlan) -> Tensor | None:
+    """The precision Π of a node: a number, per unit, or a matrix; None where the distribution has none."""
+    distribution, params = node.distribution, node.params
+    if isinstance(distribution, DiscretisedGaussian):
+        log_scale = params.get("log_scale")
+        sigma = torch.tensor(distribution.scale) if log_scale is None else 1 / 255 + log_scale.exp()
+        return sigma.double() ** -2
+    if not isinstance(distribution, Gaussian | StudentT):
+        return None
+    if "cholesky" in params:
+        stored = params["cholesky"]
+        factor = stored.tril(-1) + stored.diagonal().exp().diag_embed()
+        return (factor @ factor.T).double()
+    if "log_precision" in params:
+        return params["log_precision"].exp().double()
+    if "precision" in params:
+        return params["precision"].double()
+    return torch.tensor(distribution.precision, dtype=torch.float64)
+
+
+class Watch:
+    """Turns the states of one phase into `Moment`s and hands them to the buffer, at the steps that are recorded."""
+
+    def __init__(self, target: CircuitTarget, buffer: BlockBuffer, layout: Layout, rng: Rng) -> None:
+        self._target, self._buffer, self._rng = target, buffer, rng
+        self._paths = {v.path: v for v in layout.stepped}
+        shapes = {p: (target.rows, *_full_shape(target.bound, p)) for p in self._paths}
+        like = next(iter(target.held.values()), None)
+        device = like.device if like is not None else torch.device("cpu")
+        self._nothing = {p: torch.full(s, torch.nan, device=device) for p, s in shapes.items()}
+
+    def wants_energy(self, step: int) -> bool:
+        """Does a probe read the energy at this step?"""
+        return any(PROBES[path.rpartition("/")[2]].energy for path in self._buffer.due(step))
+
+    def __call__(self, step: int, state: Any, info: Info | None) -> None:
+        """Record one step."""
+        due = self._buffer.due(step)
+        if not due:
+            return
+        moment = self._moment(state, info, due)
+        values = {}
+        for path in due:
+            node, _, name = path.rpartition("/")
+            value = PROBES[name].read(moment, node)
+            values[path] = self._nothing[path] if value is None else value
+        self._buffer.put(step, values)
+
+    def _moment(self, state: Any, info: Info | None, due: tuple[str, ...]) -> Moment:
+        point, target = state.point, self._target
+        values = {**target.held, **state.position}
+        for name in target.dropped:
+            if f"{name}/value" in due:
+                values[name] = _ancestral_value(target.bound, name, values, self._rng, target.rows)
+        scaling = getattr(state, "scaling", None)
+        step_size = info.step_size if info is not None and isinstance(info.step_size, Tensor) else None
+        return Moment(
+            values, point.grad, point.aux.errors, point.aux.energies or {}, point.energy,
+            scaling.drift if scaling is not None else {}, info.acceptance if info else None, step_size,
+        )  # fmt: skip
+
+
+def _full_shape(bound: Bound, path: str) -> tuple[int, ...]:
+    node, _, name = path.rpartition("/")
+    if not PROBES[name].per_unit:
+        return ()
+    return next(n.shape for n in bound.nodes if n.name == node)
+
+
+def _ancestral_value(bound: Bound, name: str, values: Tree, rng: Rng, rows: int) -> Tensor:
+    """A draw of an unclamped discrete leaf given its parents: what the circuit would show there."""
+    node = next(n for n in bound.nodes if n.name == name)
+    eta, _ = bound.prediction(node, values, rows)
+    return node.distribution.sample(node.params, eta.contiguous(), rng)
+
+
+def record(session: Session, writer: TraceWriter, seed: int, path: tuple[str | int, ...], tick: Callable[[int], None]) -> None:
+    """Run the phases of a session and write them; the draws come from `seed` and `path` alone.
+
+    Steps −S … −1 are spontaneous (the stimulus released), 0 is the sweep (the encoder's draw where the chain
+    starts there, else where the chain stands), 1 … are evoked. Raises `Divergence`, the trace still readable.
+    """
+    device = next(iter(session.params.values())).device
+    chain, shown = (seed_stream(seed, *path, name, device=device) for name in ("chain", "shown"))
+    bound = session.program.bind(session.params)
+    sweeps = _sweeps(session)
+    writer.put_static(_static_values(session, bound, sweeps, writer.layout))
+    with torch.no_grad(), BlockBuffer(writer, device=device) as buffer:
+        rows = session.n_image * session.n_chain
+        evoked = CircuitTarget(bound, _clamp(session, tuple(session.values)), rows, mobility=session.mobility)
+        before: Tree | None = None
+        if session.spontaneous:
+            kept = tuple(n for n in session.values if n not in session.stimulus)
+            free = CircuitTarget(bound, _clamp(session, kept), rows, mobility=session.mobility)
+            watch = Watch(free, buffer, writer.layout, shown)
+            start = prior_start(free, chain)
+            state = _phase(session.kernel, free, chain, start, range(-session.spontaneous, 0), watch, tick)
+            before = {**free.held, **state.position}
+        start = _evoked_start(session, evoked, chain, sweeps, before)
+        watch = Watch(evoked, buffer, writer.layout, shown)
+        _phase(session.kernel, evoked, chain, start, range(session.steps + 1), watch, tick)
+
+
+def _clamp(session: Session, names: tuple[str, ...]) -> Clamp:
+    values = {n: session.values[n].repeat_interleave(session.n_chain, 0) for n in names}
+    return Clamp(values, {n: m for n, m in session.masks.items() if n in names})
+
+
+def _sweeps(session: Session) -> dict[str, encoder.Sweep]:
+    edges = session.program.circuit.encoder
+    if not edges or not {e.parent for e in edges} <= set(session.values):
+        return {}
+    seen = encoder.encoder_input(session.values, session.masks)
+    return encoder.encode(session.program, session.params, seen)
+
+
+def _evoked_start(
+    session: Session, target: CircuitTarget, rng: Rng, sweeps: dict[str, encoder.Sweep], before: Tree | None
+) -> Tree:
+    if session.start == "encoder":
+        return encoder_start(target, rng, sweeps, session.n_chain)
+    here = prior_start(target, rng) if before is None else target.start(dict(before))
+    if isinstance(session.start, Map):
+        return map_start(target, rng, here, session.start)
+    return here
+
+
+def _phase(
+    kernel: Kernel, target: CircuitTarget, rng: Rng, start: Tree, steps: range, watch: Watch, tick: Callable[[int], None]
+) -> Any:
+    """One chain from `start` (recorded as the first of `steps`) to the last of them."""
+    ask = WithEnergy(target)
+    state = kernel.init(ask, rng, start)
+    guard = start_guard(target, state.position, state.point)
+    watch(steps[0], state, None)
+    tick(1)
+    for done, step in enumerate(steps[1:], 1):
+        due = guard_due(done, len(steps) - 1)
+        state, info = kernel.step(ask if due or watch.wants_energy(step) else target, rng, state)
+        if due:
+            check(guard, target, state, done, info)
+        watch(step, state, info)
+        tick(1)
+    return state
+
+
+def _static_values(
+    session: Session, bound: Bound, sweeps: dict[str, encoder.Sweep], layout: Layout
+) -> dict[str, Any]:
+    values: dict[str, Any] = {f"{n}/observed": v.cpu().numpy() for n, v in session.values.items()}
+    for node in bound.nodes:
+        precision = precision_of(node)
+        if precision is not None:
+            values[f"{node.name}/precision"] = precision.cpu().numpy()
+    for name, sweep in sweeps.items():
+        values[f"encoder/{name}/mean"] = sweep.mean.cpu().numpy()
+        values[f"encoder/{name}/scale"] = sweep.variance.sqrt().cpu().numpy()
+    return {v.path: values[v.path] for v in layout.static}
+
+
+def attributes(circuit: Circuit, **more: Any) -> dict[str, Any]:
+    """Root attributes of a trace: the circuit as JSON, and whatever the caller knows."""
+    return {"circuit": json.dumps(circuit.spec), **more}
+
+
+def label_coord(labels: Tensor | None) -> tuple[Coord, ...]:
+    """The images' labels as a coordinate, where there are any."""
+    if labels is None:
+        return ()
+    return (Coord("label", ("image",), labels.cpu().numpy().astype(np.int64), long_name="class of the image"),)
