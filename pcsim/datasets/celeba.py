@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
-from pcsim.datasets.listing import list_pictures
+from pcsim.datasets.listing import base_name, list_pictures
 from pcsim.datasets.types import Box, Dataset, PictureReader, Pictures
 from pcsim.errors import DataError
 
@@ -17,15 +17,16 @@ WIDTH, HEIGHT = 178, 218
 def scan(source: Path) -> Pictures:
     """The pictures 000001.jpg … by number, in the official parts if `list_eval_partition.txt` is near.
 
-    Pictures that the partition file does not name are left out as broken. Missing are the pictures that the partition file names and the source lacks; without that file, the gaps
-    in the numbering, and all pictures count as training images.
+    Pictures that the partition file does not name are left out as broken; missing are those that it names
+    and the source lacks. Without that file all pictures count as training images, and missing are the gaps
+    in the numbering.
     """
     inner = source / "img_align_celeba"
     listed = list_pictures(
-        inner if inner.is_dir() else source, lambda name: bool(NAME.fullmatch(Path(name).name))
+        inner if inner.is_dir() else source, lambda name: bool(NAME.fullmatch(base_name(name)))
     )
-    members = sorted(listed.members, key=lambda member: Path(member.name).name)
-    names = [Path(member.name).name.lower() for member in members]
+    members = sorted(listed.members, key=lambda member: base_name(member.name))
+    names = [base_name(member.name).lower() for member in members]
     if len(set(names)) != len(names):
         twice = next(a for a, b in pairwise(names) if a == b)
         raise DataError(
@@ -34,10 +35,12 @@ def scan(source: Path) -> Pictures:
     official = _partition(source)
     unlisted = tuple((name, f"not in {PARTITION}") for name in names if official and name not in official)
     if unlisted:
-        members = [member for member in members if Path(member.name).name.lower() in official]
+        members = [member for member in members if base_name(member.name).lower() in official]
+    if not members:
+        raise DataError(f"{source}: {PARTITION} names none of its {len(names)} pictures")
     expected = official or [f"{k:06d}.jpg" for k in range(1, int(names[-1][:6]) + 1)]
     missing = tuple(sorted(set(expected) - set(names)))
-    part = tuple(official.get(Path(member.name).name.lower(), "train") for member in members)
+    part = tuple(official.get(base_name(member.name).lower(), "train") for member in members)
     broken = (*listed.broken, *unlisted)
     return listed._replace(members=tuple(members), part=part, broken=broken, missing=missing)
 

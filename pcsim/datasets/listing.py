@@ -4,7 +4,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
 from pcsim.datasets.types import Member, Pictures
@@ -57,12 +57,17 @@ def _list_zip(path: Path, wanted: Callable[[str], bool]) -> Pictures:
 
 
 def _counts(name: str, wanted: Callable[[str], bool]) -> bool:
-    return "__MACOSX" not in name and not PurePosixPath(name).name.startswith("._") and wanted(name)
+    return "__MACOSX" not in name and not base_name(name).startswith("._") and wanted(name)
+
+
+def base_name(name: str) -> str:
+    """What follows the last slash; pathlib would take seconds for 200,000 names."""
+    return name.rpartition("/")[2]
 
 
 def _refusal(info: zipfile.ZipInfo) -> str:
-    path = PurePosixPath(info.filename.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or (path.parts and path.parts[0].endswith(":")):
+    parts = info.filename.replace("\\", "/").split("/")
+    if not parts[0] or parts[0].endswith(":") or ".." in parts:
         return "its name points outside the archive"
     if info.flag_bits & 1:
         return "encrypted"

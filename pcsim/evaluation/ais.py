@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from pcsim.evaluation.weights import effective_sample_size, log_mean_exp, standa
 from pcsim.inference.kernels import mala
 from pcsim.inference.types import Point, Rng, Tree
 
+MOVE = mala(1.0)
+"""The move at every temperature; its step sizes ride in the target's mobility."""
 TARGET_ACCEPTANCE = 0.574
 GAIN = 0.5
 """How fast a pilot's log step size follows its acceptance; constant, since β moves on at every step."""
@@ -138,9 +140,8 @@ def make_path(bound: Bound, images: Images, particles: int) -> Path:
 
 def anneal(path: Path, images: Images, betas: list[float], mobilities: Mobilities) -> tuple[Tensor, Tensor]:
     """(log weights `[image, particle]`, mean acceptance `[step − 1]`) of one run from the prior."""
-    kernel = mala(1.0)  # the step sizes ride in the mobility
     rows = [per_row(path, m, path.rows // len(images)) for m in mobilities]
-    state = kernel.init(Tempered(path, betas[0], {}), images.rng, path.draw_prior(images.rng))
+    state = MOVE.init(Tempered(path, betas[0], {}), images.rng, path.draw_prior(images.rng))
     total = torch.zeros(path.rows, dtype=torch.float64, device=state.point.energy.device)
     acceptance = []
     for k in range(1, len(betas)):
@@ -148,10 +149,18 @@ def anneal(path: Path, images: Images, betas: list[float], mobilities: Mobilitie
         total -= change * state.point.grad[DATA_ENERGY].double()
         if k == len(betas) - 1:
             break
-        state = state._replace(point=temper(state.point, change))
-        state, info = kernel.step(Tempered(path, betas[k], rows[k - 1]), images.rng, state)
-        acceptance.append(info.acceptance.mean())
+        state, accepted = move(Tempered(path, betas[k], rows[k - 1]), images.rng, state, change)
+        acceptance.append(accepted.mean())
     return total.reshape(len(images), -1), torch.stack(acceptance)
+
+
+def move(target: Tempered, rng: Rng, state: Any, change: float) -> tuple[Any, Tensor]:
+    """(State, acceptance `[row]`) after one move under the target's β, which is `change` from the state's."""
+    if change:
+        state = state._replace(point=temper(state.point, change))
+    state, info = MOVE.step(target, rng, state)
+    assert info.acceptance is not None  # MOVE is an adjusted kernel
+    return state, info.acceptance
 
 
 def per_row(path: Path, mobility: Tree, particles: int) -> Tree:
@@ -171,8 +180,7 @@ def pilot(bound: Bound, images: Images, settings: Annealing, betas: list[float])
     because posteriors differ in width, and so that an image's estimate depends on no other image.
     """
     path = make_path(bound, images, settings.pilot_particles)
-    kernel = mala(1.0)
-    state = kernel.init(Tempered(path, betas[0], {}), images.rng, path.draw_prior(images.rng))
+    state = MOVE.init(Tempered(path, betas[0], {}), images.rng, path.draw_prior(images.rng))
     entries = sum(z[0].numel() for z in state.position.values())
     energy = state.point.energy
     log_step = torch.full((len(images),), math.log(1.36 / entries ** (1 / 3)), dtype=energy.dtype).to(
@@ -186,8 +194,8 @@ def pilot(bound: Bound, images: Images, settings: Annealing, betas: list[float])
         kept.append({name: log_step - s.log() for name, s in square.items()})
         mobility = {name: _shaped(m.exp(), state.position[name]) for name, m in kept[-1].items()}
         target = Tempered(path, betas[k], per_row(path, mobility, settings.pilot_particles))
-        state, info = kernel.step(target, images.rng, state._replace(point=point))
-        log_step = log_step + GAIN * (info.acceptance.reshape(len(images), -1).mean(1) - TARGET_ACCEPTANCE)
+        state, accepted = move(target, images.rng, state._replace(point=point), 0.0)
+        log_step = log_step + GAIN * (accepted.reshape(len(images), -1).mean(1) - TARGET_ACCEPTANCE)
     smooth = {name: _smooth(torch.stack([m[name] for m in kept])).exp() for name in kept[0]}
     return [
         {name: _shaped(m[k], state.position[name]) for name, m in smooth.items()} for k in range(len(kept))

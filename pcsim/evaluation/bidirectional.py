@@ -7,11 +7,21 @@ import torch
 from torch import Tensor
 
 from pcsim.engines.torch.program import Params, Program, ancestral
-from pcsim.evaluation.ais import DEFAULT, Annealing, Mobilities, anneal, make_path, path_betas, per_row, pilot
+from pcsim.evaluation.ais import (
+    DEFAULT,
+    MOVE,
+    Annealing,
+    Mobilities,
+    anneal,
+    make_path,
+    move,
+    path_betas,
+    per_row,
+    pilot,
+)
 from pcsim.evaluation.images import Images, chunks
-from pcsim.evaluation.tempered import DATA_ENERGY, Path, Tempered, temper
+from pcsim.evaluation.tempered import DATA_ENERGY, Path, Tempered
 from pcsim.evaluation.weights import log_mean_exp
-from pcsim.inference.kernels import mala
 from pcsim.inference.types import Rng, Tree
 
 
@@ -62,8 +72,7 @@ def bidirectional(
 
 def _reverse(path: Path, images: Images, betas: list[float], mobilities: Mobilities, exact: Tree) -> Tensor:
     """log w of the path walked from β = 1 to 0, starting at posterior draws, `[image, particle]`."""
-    kernel = mala(1.0)
-    state = kernel.init(Tempered(path, betas[-1], {}), images.rng, exact)
+    state = MOVE.init(Tempered(path, betas[-1], {}), images.rng, exact)
     total = torch.zeros(path.rows, dtype=torch.float64, device=state.point.energy.device)
     for k in range(len(betas) - 1, 0, -1):
         change = betas[k] - betas[k - 1]
@@ -71,6 +80,5 @@ def _reverse(path: Path, images: Images, betas: list[float], mobilities: Mobilit
         if k == 1:
             break
         mobility = per_row(path, mobilities[k - 2], path.rows // len(images))
-        state = state._replace(point=temper(state.point, -change))
-        state, _ = kernel.step(Tempered(path, betas[k - 1], mobility), images.rng, state)
+        state, _ = move(Tempered(path, betas[k - 1], mobility), images.rng, state, -change)
     return total.reshape(len(images), -1)

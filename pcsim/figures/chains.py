@@ -35,7 +35,9 @@ def energy(runs: Sequence[RunView]) -> Figure:
         if spontaneous.sizes[dim]:
             _draw(panels[0], band(spontaneous, str(run.path)), look)
         if evoked.sizes[dim]:
-            _draw(panels[-1], band(evoked - trace["energy_minimum"] if above else evoked, str(run.path)), look)
+            _draw(
+                panels[-1], band(evoked - trace["energy_minimum"] if above else evoked, str(run.path)), look
+            )
     if above:
         _closed_lines(panels[-1], traced)
     _finish_energy(panels, above)
@@ -45,22 +47,23 @@ def energy(runs: Sequence[RunView]) -> Figure:
 
 def gradient_norm(runs: Sequence[RunView]) -> Figure:
     """Norm of the energy's gradient over inference steps, for every run that recorded it."""
-    figure = sheet(PAGE, 2.5)
+    figure = sheet(PAGE, 2.4)
     axes = figure.subplots()
     for run, trace, look in _traced(runs):
         _draw(axes, band(variable(trace, "gradient_norm", str(run.path)), str(run.path)), look)
     if all(line_low > 0 for line_low in _lowest(axes)):
         axes.set_yscale("log")
     _onset(axes)
-    axes.set(xlabel="inference step (0 = stimulus and sweep)", ylabel="gradient norm |∂U/∂z|\n(nats per latent unit)")
+    axes.set(
+        xlabel="inference step (0 = stimulus and sweep)",
+        ylabel="gradient norm |∂U/∂z|\n(nats per latent unit)",
+    )
     _key(figure, axes)
     return figure
 
 
 def _traced(runs: Sequence[RunView]) -> list[tuple[RunView, xr.DataTree, Look]]:
-    found = [
-        (run, run.trace(), look) for run, look in zip(runs, looks(runs), strict=True) if run.has_trace
-    ]
+    found = [(run, run.trace(), look) for run, look in zip(runs, looks(runs), strict=True) if run.has_trace]
     if not found:
         raise RunError(f"none of the runs has a trace: {', '.join(str(run.path) for run in runs)}")
     return found
@@ -78,11 +81,11 @@ def _draw(axes: Axes, entries: Band, look: Look) -> None:
 
 def _closed_lines(axes: Axes, traced: Sequence[tuple[RunView, xr.DataTree, Look]]) -> None:
     """T = 0 rests at the minimum, T = 1 at D/2 above it; one line for every D among the runs."""
-    axes.axhline(0, color=REFERENCE, linewidth=0.9, label="T = 0: the minimum")
+    axes.axhline(0, color=REFERENCE, linewidth=0.9, zorder=1, label="T = 0: the minimum")
     sizes = {d for run, trace, _ in traced if (d := free_units(run, trace)) is not None}
     for d in sorted(sizes):
-        label = f"T = 1: D/2 = {d / 2:g} nats\n(if U is quadratic; D = {d} latents)"
-        axes.axhline(d / 2, color=REFERENCE, linewidth=0.9, linestyle=(0, (5, 2)), label=label)
+        label = f"T = 1: D/2 = {d / 2:g} nats (for quadratic U, D = {d} latents)"
+        axes.axhline(d / 2, color=REFERENCE, linewidth=0.9, linestyle=(0, (5, 2)), zorder=1, label=label)
 
 
 def _finish_energy(panels: Sequence[Axes], above: bool) -> None:
@@ -92,13 +95,17 @@ def _finish_energy(panels: Sequence[Axes], above: bool) -> None:
     if above:
         # linear up to the scale of the closed lines, logarithmic for the fall from the start
         axes.set_yscale("symlog", linthresh=_linear_range(axes), linscale=1.5)
-        axes.set_ylim(bottom=min(-0.05 * _linear_range(axes), axes.get_ylim()[0]))
+        axes.set_ylim(bottom=min(-0.1 * _linear_range(axes), *_lowest(axes)))
     if len(panels) > 1:
         panels[0].set(xlabel="inference step", ylabel="energy U, stimulus free (nats)", title="spontaneous")
 
 
 def _linear_range(axes: Axes) -> float:
-    heights = [float(np.max(line.get_ydata())) for line in axes.get_lines() if str(line.get_label()).startswith("T =")]
+    heights = [
+        float(np.max(line.get_ydata()))
+        for line in axes.get_lines()
+        if str(line.get_label()).startswith("T =")
+    ]
     return 2 * max(heights) if max(heights) > 0 else 1.0
 
 
@@ -112,5 +119,7 @@ def _onset(axes: Axes) -> None:
 
 def _key(figure: Figure, axes: Axes) -> None:
     handles, names = axes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right upper", title=None)
+    figure.legend(
+        handles, names, loc="outside upper center", ncols=len(names), columnspacing=1.2, handlelength=1.8
+    )
     figure.supxlabel(BAND_TEXT, fontsize=6.5, color=REFERENCE)

@@ -6,27 +6,34 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy import stats
 
 from pcsim.errors import RunError
-from pcsim.figures.run_view import RunView
+from pcsim.figures.run_view import Row, RunView
 from pcsim.figures.style import PAGE, Look, looks, sheet
 
 Array = NDArray[np.float64]
-COSTS = {"update": "parameter updates", "gradient_evaluations": "gradient evaluations", "seconds": "training time (s)"}
+COSTS = {
+    "update": "parameter updates",
+    "gradient_evaluations": "gradient evaluations",
+    "seconds": "training time (s)",
+}
 SMOOTHED = 20
 """The bold energy is a running mean over one part in so many of the training."""
 
 
 def learning_curve(runs: Sequence[RunView]) -> Figure:
-    """Log-likelihood (mean and 95 % interval over images) and training energy, against updates, gradient evaluations, seconds."""
+    """Log-likelihood (mean, 95 % interval over images) and training energy against updates, evaluations, seconds."""
     styles = looks(runs)
     likelihoods = [_likelihoods(run) for run in runs]
     energies = [[row for row in run.rows("train") if row.get("energy") is not None] for run in runs]
     drawn = [any(likelihoods), any(energies)]
     if not any(drawn):
-        raise RunError(f"no learning curve: no log-likelihood or energy in {', '.join(str(r.path) for r in runs)}")
+        raise RunError(
+            f"no learning curve: no log-likelihood or energy in {', '.join(str(r.path) for r in runs)}"
+        )
     figure = sheet(PAGE, 1.9 * sum(drawn) + 0.5)
     panels = figure.subplots(sum(drawn), len(COSTS), sharey="row", sharex="col", squeeze=False)
     if drawn[0]:
@@ -39,7 +46,12 @@ def learning_curve(runs: Sequence[RunView]) -> Figure:
         panels[-1, 0].set_ylabel("training energy U\n(nats/image)")
     for axes, title in zip(panels[-1], COSTS.values(), strict=True):
         axes.set_xlabel(title)
-    keys = {name: handle for row in panels for handle, name in zip(*row[0].get_legend_handles_labels(), strict=True)}
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    keys = {
+        name: handle
+        for row in panels
+        for handle, name in zip(*row[0].get_legend_handles_labels(), strict=True)
+    }
     figure.legend(keys.values(), keys.keys(), loc="outside upper center", ncols=min(len(keys), 4))
     return figure
 
@@ -56,7 +68,9 @@ def _likelihoods(run: RunView) -> list[dict[str, float]]:
             if len(values) > 1:
                 error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
                 half = float(stats.t.ppf(0.975, len(values) - 1)) * error
-        points.append({cost: float(row[cost]) for cost in COSTS} | {"mean": float(row["log_likelihood"]), "half": half})
+        points.append(
+            {cost: float(row[cost]) for cost in COSTS} | {"mean": float(row["log_likelihood"]), "half": half}
+        )
     return points
 
 
@@ -68,7 +82,7 @@ def _draw_likelihood(panels: Sequence[Axes], points: Sequence[dict[str, float]],
         )  # fmt: skip
 
 
-def _draw_energy(panels: Sequence[Axes], rows: Sequence[object], look: Look) -> None:
+def _draw_energy(panels: Sequence[Axes], rows: Sequence[Row], look: Look) -> None:
     if not rows:
         return
     energy = np.array([row["energy"] for row in rows], np.float64)

@@ -41,7 +41,7 @@ def reconstructions(runs: Sequence[RunView], count: int = 10) -> Figure:
             shown = original
         rows.append((look.label, look.color, _pictures(run, "reconstruction")[:count]))
     columns = max(len(stack) for _, _, stack in rows)
-    figure = sheet(PAGE, (PAGE - 1.1) / columns * len(rows) + 0.1)
+    figure = sheet(PAGE, ((PAGE - 1.2) / columns + 0.1) * len(rows))
     grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axes, (label, color, stack) in zip(grid, rows, strict=True):
         _show(axes, tiled(stack, columns))
@@ -65,7 +65,9 @@ def tiled(stack: Array, columns: int) -> Array:
 def _pictures(run: RunView, name: str) -> Array:
     arrays = run.last_evaluation()
     if name not in arrays or not len(arrays[name]):
-        raise RunError(f"{run.path}: its last evaluation kept no {name}; ask for them in the study's evaluation")
+        raise RunError(
+            f"{run.path}: its last evaluation kept no {name}; ask for them in the study's evaluation"
+        )
     return np.nan_to_num(np.asarray(arrays[name], np.float64), nan=0.5)
 
 

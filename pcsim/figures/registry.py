@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from pcsim.errors import pick
@@ -11,7 +10,7 @@ from pcsim.figures.chains import energy, gradient_norm
 from pcsim.figures.learning_curve import learning_curve
 from pcsim.figures.pictures import reconstructions, samples
 from pcsim.figures.run_view import RunView
-from pcsim.figures.style import STYLE, save
+from pcsim.figures.style import house_style, save
 from pcsim.figures.trajectories import trajectories
 
 FIGURES: dict[str, Callable[[Sequence[RunView]], Figure]] = {
@@ -25,9 +24,12 @@ FIGURES: dict[str, Callable[[Sequence[RunView]], Figure]] = {
 
 
 def draw(name: str, runs: Sequence[RunView]) -> Figure:
-    """The figure of that name in the house style; raises `StudyError` for an unknown name, `RunError` without its data."""
+    """The figure of that name in the house style.
+
+    Raises `StudyError` for an unknown name and `RunError` where a run lacks what the figure shows.
+    """
     figure = pick(FIGURES, name, "figure")
-    with matplotlib.rc_context(STYLE):
+    with house_style():
         return figure(runs)
 
 

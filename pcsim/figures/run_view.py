@@ -83,7 +83,9 @@ class RunView:
             done = ", ".join(map(str, self.evaluated())) or "none"
             raise RunError(f"{path}: no evaluation at update {update}; evaluated updates: {done}") from None
         except Exception as failure:  # numpy raises many kinds for a damaged archive
-            raise RunError(f"{path}: damaged evaluation ({failure}); run the study again with --fresh") from failure
+            raise RunError(
+                f"{path}: damaged evaluation ({failure}); run the study again with --fresh"
+            ) from failure
 
     def last_evaluation(self) -> dict[str, NDArray[Any]]:
         """The evaluation after the most updates; raises `RunError` if there is none."""
@@ -99,7 +101,9 @@ class RunView:
     def trace(self) -> xr.DataTree:
         """The recording pass, of the last recorded update; raises `RunError` if it is missing or damaged."""
         if not self.has_trace:
-            raise RunError(f"{self.path}: this run has no trace; give its study a `record:` section and run it")
+            raise RunError(
+                f"{self.path}: this run has no trace; give its study a `record:` section and run it"
+            )
         tree = open_trace(self.path / "trace.zarr")
         return tree.isel(update=-1) if "update" in tree.dims else tree
 
@@ -109,9 +113,10 @@ class RunView:
         if not path.is_dir():
             return None
         try:
-            return xr.open_zarr(path, consolidated=False).load()
+            stored: xr.Dataset = xr.open_zarr(path, consolidated=False).load()
         except Exception as failure:  # as for the trace
             raise RunError(f"{path}: damaged landscape ({failure})") from failure
+        return stored
 
 
 def view(path: Path) -> RunView:
@@ -152,7 +157,7 @@ def free_units(run: RunView, trace: xr.DataTree) -> int | None:
         return None
     nodes = json.loads(trace.attrs["circuit"])["nodes"]
     held = run.study.get("clamp") or {}
-    return sum(math.prod(node["shape"]) for name, node in nodes.items() if name not in held)
+    return sum(math.prod(map(int, node["shape"])) for name, node in nodes.items() if name not in held)
 
 
 def _json(path: Path) -> dict[str, Any]:

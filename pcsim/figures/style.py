@@ -1,6 +1,7 @@
 """The look that all figures share: widths, fonts, one fixed colour per method, and how figures are saved."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,7 +63,7 @@ def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
     undated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = []
-    with matplotlib.rc_context(STYLE):
+    with house_style():
         for kind, metadata in undated.items():
             path = stem.with_name(f"{stem.name}.{kind}")
             figure.savefig(path, dpi=200, metadata=metadata)
@@ -74,6 +75,12 @@ def _tint(color: str, place: int) -> tuple[float, float, float]:
     white = min(0.18 * place, 0.6)
     red, green, blue = (c + (1 - c) * white for c in to_rgb(color))
     return red, green, blue
+
+
+def house_style() -> AbstractContextManager[None]:
+    """Inside it, figures get these fonts and lines; matplotlib's own settings come back after it."""
+    settings: Any = STYLE  # matplotlib's stub lists every key as a literal
+    return matplotlib.rc_context(settings)
 
 
 def sheet(width: float, height: float) -> Figure:

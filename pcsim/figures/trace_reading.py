@@ -1,5 +1,7 @@
 """What the figures take from a trace: entries along the steps, bands over chains, one node's trajectories."""
 
+import json
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +50,9 @@ def band(array: xr.DataArray, where: str) -> Band:
     kept = np.isfinite(flat).any(axis=1)
     if not kept.any():
         raise RunError(f"{where}: {array.name} holds no finite value")
-    low, median, high = np.nanquantile(np.where(np.isfinite(flat), flat, np.nan)[kept], [0.25, 0.5, 0.75], axis=1)
+    low, median, high = np.nanquantile(
+        np.where(np.isfinite(flat), flat, np.nan)[kept], [0.25, 0.5, 0.75], axis=1
+    )
     return Band(array[dim].to_numpy()[kept], low, median, high)
 
 
@@ -65,17 +69,19 @@ def trajectories(trace: xr.DataTree, node: str, image: int, where: str) -> tuple
     steps = one[dim].to_numpy()
     after = steps >= 0
     values = one.to_numpy().astype(np.float64).reshape(one.sizes["chain"], len(steps), -1)[:, after]
-    finite = np.isfinite(values).all(axis=(0, 2))
-    last = len(finite) if finite.all() else int(np.argmin(finite))
+    finite = np.asarray(np.isfinite(values).all(axis=(0, 2)))
+    last = int(finite.size if finite.all() else np.argmin(finite))
     if last < 3:
         raise RunError(f"{where}: {node}/value has {last} recorded steps after the stimulus; a plane needs 3")
     return values[:, :last], steps[after][:last]
 
 
-def latent(trace: xr.DataTree, where: str) -> str:
-    """The first recorded node whose values move along the steps, seen from the roots of the circuit."""
-    for node in trace.subtree:
-        name = node.path.strip("/")
-        if name and "/" not in name and "value" in node.data_vars and "chain" in node["value"].dims:
-            return name
-    raise RunError(f"{where}: no node's value was recorded; add {{read: value, nodes: [...]}} to record.probes")
+def latent(trace: xr.DataTree, held: Collection[str], where: str) -> str:
+    """The first node of the circuit that is not held at data and whose values were recorded."""
+    known = json.loads(trace.attrs["circuit"])["nodes"] if "circuit" in trace.attrs else trace.children
+    for name in known:
+        if name not in held and name in trace.children and "value" in trace[name].data_vars:
+            return str(name)
+    raise RunError(
+        f"{where}: no node's value was recorded; add {{read: value, nodes: [...]}} to record.probes"
+    )

@@ -32,9 +32,7 @@ class View(NamedTuple):
     landscape: xr.Dataset | None
 
 
-def trajectories(
-    runs: Sequence[RunView], node: str | None = None, image: int = 0, chains: int = 4
-) -> Figure:
+def trajectories(runs: Sequence[RunView], node: str | None = None, image: int = 0, chains: int = 4) -> Figure:
     """Chains of one image from the sweep on, one panel per traced run, and a random walk of the same length.
 
     A plane comes from the first chain (thick); where the run has a landscape for the image, its energy is shown below.
@@ -46,7 +44,7 @@ def trajectories(
         raise RunError(f"none of the runs has a trace: {', '.join(str(run.path) for run in runs)}")
     views = [_view(run, node, image) for run, _ in traced]
     count = len(views) + 1
-    figure = sheet(PAGE if count > 2 else 5.2, 2.9 if count > 2 else 3.0)
+    figure = sheet(PAGE if count > 2 else 5.0, 3.5 if count < 4 else 2.9)
     panels = list(figure.subplots(1, count, squeeze=False)[0])
     shade = None
     for (_, look), seen, axes in zip(traced, views, panels, strict=False):
@@ -55,15 +53,18 @@ def trajectories(
     for axes in panels:
         axes.set_box_aspect(1)
     if shade is not None:
-        figure.colorbar(shade, ax=panels, label="energy above the plane's minimum (nats)", shrink=0.7, pad=0.01)
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+        label = "energy above the plane's minimum (nats)"
+        figure.colorbar(
+            shade, ax=panels, label=label, location="bottom", shrink=0.5, aspect=40, ticks=CONTOURS[::2]
+        )
+    handles, names = panels[-1].get_legend_handles_labels()  # the null's: neutral in colour
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names))
     return figure
 
 
 def _view(run: RunView, node: str | None, image: int) -> View:
     trace, where = run.trace(), str(run.path)
-    node = node or latent(trace, where)
+    node = node or latent(trace, run.study.get("clamp") or {}, where)
     paths, _ = paths_of(trace, node, image, where)
     found, landscape = plane(trace, node, image), run.landscape()
     origin, directions = found.origin, found.directions
@@ -89,8 +90,7 @@ def _draw(axes: Axes, seen: View, look: Look, chains: int) -> ContourSet | None:
     _path(axes, seen.paths[0], look.color)
     if shade is not None:
         axes.set(xlim=(pc1[0], pc1[-1]), ylim=(pc2[0], pc2[-1]))
-    first, second = seen.explained
-    axes.set_title(f"{look.label}\nPC1 {first:.0%}, PC2 {second:.0%} of variance", color=look.color)
+    axes.set_title(f"{look.label}\n{_shares(seen.explained)}", color=look.color)
     axes.set(xlabel="PC1 (latent units)", ylabel="PC2 (latent units)")
     return shade
 
@@ -99,15 +99,24 @@ def _draw_null(axes: Axes, steps: int, dimension: int) -> None:
     walk = random_walk(steps, dimension)
     origin, directions, _ = principal(walk)
     _path(axes, (walk - origin) @ directions.T, REFERENCE)
-    first, second = null_explained(steps, dimension)
-    axes.set_title(f"null: random walk, {steps - 1} steps\nPC1 {first:.0%}, PC2 {second:.0%} of variance", color=REFERENCE)
+    shares = _shares(null_explained(steps, dimension))
+    axes.set_title(f"null: random walk, {steps - 1} steps\n{shares}", color=REFERENCE)
     axes.set(xlabel="PC1 (increments)", ylabel="PC2 (increments)")
+
+
+def _shares(explained: tuple[float, float]) -> str:
+    return f"variance: PC1 {explained[0]:.0%}, PC2 {explained[1]:.0%}"
 
 
 def _path(axes: Axes, path: Array, color: object) -> None:
     """The line with its start (open) and end (filled); white below it keeps it apart from the landscape."""
     axes.plot(*path.T, color="white", linewidth=1.9)
     axes.plot(*path.T, color=color, linewidth=0.9, label="chain that defines the plane")
-    common = {"linestyle": "none", "markersize": 5, "markeredgewidth": 1.2, "zorder": 5}
-    axes.plot(*path[0], marker="o", markerfacecolor="white", markeredgecolor="black", label="start", **common)
-    axes.plot(*path[-1], marker="o", markerfacecolor="black", markeredgecolor="white", label="end", **common)
+    for point, inside, edge, name in (
+        (path[0], "white", "black", "start"),
+        (path[-1], "black", "white", "end"),
+    ):
+        axes.plot(
+            *point, marker="o", markersize=5, markerfacecolor=inside, markeredgecolor=edge, markeredgewidth=1.2,
+            linestyle="none", zorder=5, label=name,
+        )  # fmt: skip

@@ -103,7 +103,11 @@ def learn_batch(learner: Learner, method: Method, batch: Batch, rng: Rng, update
     rows = n_image * method.n_chain
     target = _target(learner, method, rows_of(batch.values, batch.masks, method.n_chain), rows)
     wants_sweep = method.objective != "none" or method.start == "encoder"
-    sweeps = encoder.encode(program, params, encoder.encoder_input(batch.values, batch.masks)) if wants_sweep else {}
+    sweeps = (
+        encoder.encode(program, params, encoder.encoder_input(batch.values, batch.masks))
+        if wants_sweep
+        else {}
+    )
     warm = method.start == "encoder" and update >= method.prior_batches
     start = _start(learner, method, batch, target, rng, sweeps if warm else {})
     cost = method.steps + 1 + (method.start.steps + 1 if isinstance(method.start, Map) else 0)

@@ -1,6 +1,15 @@
 """Traces: what is recorded, the zarr writer, and opening a trace. Nothing here imports torch except `buffer`."""
 
-from pcsim.record.layout import Coord, Layout, Variable, block_bytes, block_size, phases, recorded_steps, trace_bytes
+from pcsim.record.layout import (
+    Coord,
+    Layout,
+    Variable,
+    block_bytes,
+    block_size,
+    phases,
+    recorded_steps,
+    trace_bytes,
+)
 from pcsim.record.memory import memory_tree, memory_writer
 from pcsim.record.read import open_trace
 from pcsim.record.writer import Block, TraceWriter

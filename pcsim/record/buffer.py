@@ -2,6 +2,7 @@
 
 import queue
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
@@ -58,7 +59,9 @@ class BlockBuffer:
         self._device = torch.device(device)
         self._on_device = self._device.type == "cuda"
         self._probes = tuple(
-            _Probe(v.path, v.every, _picker(v, self._device)) for v in self._layout.stepped if v.every is not None
+            _Probe(v.path, v.every, _picker(v, self._device))
+            for v in self._layout.stepped
+            if v.every is not None
         )
         self._free: queue.SimpleQueue[dict[str, Tensor]] = queue.SimpleQueue()
         for _ in range(pool):
@@ -105,9 +108,7 @@ class BlockBuffer:
         if self._staging is not None:
             for path, n in self._filled.items():
                 host[path][:n].copy_(self._staging[path][:n], non_blocking=True)
-            event = torch.cuda.Event()
-            event.record()
-            wait = event.synchronize
+            wait = torch.cuda.current_stream(self._device).record_event().synchronize
         arrays = {path: host[path][:n].numpy() for path, n in self._filled.items()}
         free = self._free
         self._sink.put(Block(self._first, count, arrays, wait, lambda: free.put(host)))
@@ -161,7 +162,7 @@ def _picker(variable: Variable, device: torch.device) -> Callable[[Tensor], Tens
     if select is None:
         return _whole
     axis = len(variable.lead) > 0
-    gaps = {b - a for a, b in zip(select, select[1:], strict=False)}
+    gaps = {b - a for a, b in pairwise(select)}
     if len(gaps) <= 1 and min(gaps, default=1) > 0:
         stride = gaps.pop() if gaps else 1
         part = slice(select[0], select[-1] + 1, stride)
@@ -172,5 +173,3 @@ def _picker(variable: Variable, device: torch.device) -> Callable[[Tensor], Tens
 
 def _whole(x: Tensor) -> Tensor:
     return x
-
-

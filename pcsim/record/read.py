@@ -30,7 +30,8 @@ def open_trace(where: Path | str | Store) -> xr.DataTree:
         check_schema(Path(where))
         check_blocks(Path(where))
     try:
-        store = LocalStore(Path(where), read_only=True) if isinstance(where, Path | str) else where
+        # xarray takes any zarr store; its annotation does not say so
+        store: Any = LocalStore(Path(where), read_only=True) if isinstance(where, Path | str) else where
         # not from the consolidated copy: a trace that is being written, or was killed, has none
         tree = xr.open_datatree(store, engine="zarr", chunks=None, consolidated=False, decode_timedelta=False)
         return trim(tree)
@@ -41,7 +42,7 @@ def open_trace(where: Path | str | Store) -> xr.DataTree:
 def trim(tree: xr.DataTree) -> xr.DataTree:
     """The tree without the steps (and updates) that were never acknowledged."""
     written = np.atleast_1d(tree.attrs["n_written"])
-    steps = tree["step"].values
+    steps = tree.coords["step"].values
     n = int(written.max())
     if n == len(steps) and written.min() > 0:
         return tree
@@ -49,7 +50,7 @@ def trim(tree: xr.DataTree) -> xr.DataTree:
     cuts: dict[str, Any] = {}
     for dim in tree.dims:
         if str(dim) == "step" or str(dim).startswith("step_"):
-            cuts[str(dim)] = slice(0, int((tree[str(dim)].values <= last).sum()))
+            cuts[str(dim)] = slice(0, int((tree.coords[str(dim)].values <= last).sum()))
     if "update" in tree.dims:
         cuts["update"] = np.flatnonzero(written > 0)
     return tree.isel(cuts, missing_dims="ignore")
@@ -98,7 +99,7 @@ def check_blocks(path: Path) -> None:
 
 
 def _check_files(folder: Path, meta: dict[str, Any], steps: Any, written: Any) -> None:
-    dims = list(meta["dimension_names"])
+    dims = list(meta.get("dimension_names") or ())
     along = next((d for d in dims if d == "step" or d.startswith("step_")), None)
     if along is None:
         return

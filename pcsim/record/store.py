@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, BloscShuffle, TransposeCodec
+from zarr.codecs import BloscCname, BloscCodec, BloscShuffle, TransposeCodec
 
 from pcsim.record.layout import (
     SCHEMA_NAME,
@@ -79,8 +79,8 @@ def _array(root: zarr.Group, variable: Variable, layout: Layout) -> None:
 def _compressor(name: str, typesize: int) -> BloscCodec | None:
     if name == "none":
         return None
-    level = {"lz4": 1, "zstd": 3}[name]
-    return BloscCodec(cname=name, clevel=level, shuffle=BloscShuffle.bitshuffle, typesize=typesize)
+    coder, level = {"lz4": (BloscCname.lz4, 1), "zstd": (BloscCname.zstd, 3)}[name]
+    return BloscCodec(cname=coder, clevel=level, shuffle=BloscShuffle.bitshuffle, typesize=typesize)
 
 
 def _root_coords(layout: Layout) -> list[Coord]:

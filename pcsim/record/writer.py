@@ -30,7 +30,7 @@ class Block(NamedTuple):
     """Consecutive entries of `step`, starting at index `first`, as the loop made them."""
 
     first: int
-    count: int
+    size: int
     arrays: Mapping[str, NDArray[Any]]
     """Per stepped variable `[entry, row, *shape]` (`[entry, *shape]` without rows), row = image · n_chain + chain;
     a thinned variable brings the entries that it has among these steps, possibly none."""
@@ -84,17 +84,17 @@ class TraceWriter:
     def put(self, block: Block) -> None:
         """Queues a block; waits only while `depth` blocks are ahead of it. Raises `RunError` after a failure."""
         self._raise_failure()
-        end = block.first + block.count
+        end = block.first + block.size
         if end <= self._written:
             block.release()
             return
         if block.first != self._handed_in or self._ended:
             state = "no more blocks" if self._ended else f"step index {self._handed_in}"
             raise RunError(f"{self.where}: a block at step index {block.first}, expected {state}")
-        if block.count > self.layout.block or end > len(self.layout.steps):
-            raise RunError(f"{self.where}: {block.count} steps in one block of {self.layout.block}")
+        if block.size > self.layout.block or end > len(self.layout.steps):
+            raise RunError(f"{self.where}: {block.size} steps in one block of {self.layout.block}")
         # a chain that stopped early leaves one short block, and then nothing may follow
-        self._ended = block.count < self.layout.block or end == len(self.layout.steps)
+        self._ended = block.size < self.layout.block or end == len(self.layout.steps)
         self._check(block)
         self._handed_in = end
         self._blocks.put(block)
@@ -161,7 +161,7 @@ class TraceWriter:
             if len(data := block.arrays[variable.path]):
                 self._store(variable, data, start)
         done = self._acknowledged()
-        done[self._update] = block.first + block.count
+        done[self._update] = block.first + block.size
         self._root.attrs["n_written"] = done if self.layout.updates is not None else done[0]
         self._written = done[self._update]
 
@@ -188,7 +188,7 @@ class TraceWriter:
     def _check(self, block: Block) -> None:
         for variable in self.layout.stepped:
             before = count_before(variable, self.layout.steps, block.first)
-            count = count_before(variable, self.layout.steps, block.first + block.count) - before
+            count = count_before(variable, self.layout.steps, block.first + block.size) - before
             rows = (self.layout.n_row,) if variable.lead else ()
             expected = (count, *rows, *variable.shape)
             if variable.path not in block.arrays or block.arrays[variable.path].shape != expected:

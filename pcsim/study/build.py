@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import ConfigDict, create_model
@@ -36,6 +36,7 @@ class Plan(NamedTuple):
     program: Program
     kernel: Kernel
     method: Method | None
+    start: Literal["prior", "encoder", "previous"] | Map
     mobility: Mapping[str, float]
     device: torch.device
     dtype: torch.dtype
@@ -53,12 +54,14 @@ def build(loaded: LoadedStudy) -> Plan:
     edge_dtype = torch.bfloat16 if study.edge_dtype == "bfloat16" else None
     _check_clamp(circuit, source, study)
     kernel = kernel_of(source, study)
-    method = method_of(source, study, circuit, kernel)
+    start = start_of(source, study, circuit)
+    mobility = _mobility(circuit, source, study)
+    method = method_of(source, study, circuit, kernel, start)
+    if method is not None:
+        method = method._replace(mobility=mobility)
     device = device_of(study.device)
-    return Plan(
-        loaded, circuit, Program(circuit, edge_dtype), kernel, method, _mobility(circuit, source, study),
-        device, dtype_of(study, circuit),
-    )  # fmt: skip
+    dtype = dtype_of(study, circuit)
+    return Plan(loaded, circuit, Program(circuit, edge_dtype), kernel, method, start, mobility, device, dtype)
 
 
 def circuit_of(loaded: LoadedStudy) -> Circuit:
@@ -127,10 +130,9 @@ def kernel_of(source: Source, study: Study) -> Kernel:
     return kernel
 
 
-def method_of(source: Source, study: Study, circuit: Circuit, kernel: Kernel) -> Method | None:
+def method_of(source: Source, study: Study, circuit: Circuit, kernel: Kernel, start: Any) -> Method | None:
     """How a batch is learned from; None for a study that only looks."""
     learning = study.learning
-    start = start_of(source, study, circuit)
     if learning is None:
         return None
     objective = learning.encoder.objective

@@ -61,8 +61,17 @@ def _load(path: Path) -> dict[str, Any]:
     advice = "the checkpoint is damaged; --fresh starts anew"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as failure:
-        raise RunError(f"{path}: cannot be read ({str(failure).splitlines()[0][:120]}); {advice}") from failure
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ) as failure:
+        raise RunError(
+            f"{path}: cannot be read ({str(failure).splitlines()[0][:120]}); {advice}"
+        ) from failure
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise RunError(f"{path}: not a checkpoint of this version of pcsim; --fresh starts anew")
     return state

@@ -1,8 +1,7 @@
 """Several runs side by side: at equal parameter updates, equal gradient evaluations and equal training seconds."""
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,33 +11,24 @@ from numpy.typing import NDArray
 
 from pcsim.errors import RunError
 from pcsim.figures.run_view import RunView, labels, view
+from pcsim.study.comparable import METRICS, Evaluated, check_data, checked, notes_on, same_images
 from pcsim.study.paired import Estimate, estimate
 
 Basis = Literal["update", "gradient_evaluations", "seconds"]
-Arrays = Mapping[str, NDArray[Any]]
 BASES: dict[Basis, str] = {
     "update": "equal parameter updates",
     "gradient_evaluations": "equal gradient evaluations",
     "seconds": "equal training seconds",
 }
+UNITS: dict[Basis, str] = {
+    "update": "updates",
+    "gradient_evaluations": "gradient evaluations",
+    "seconds": "s",
+}
+EARLY = 0.9
+"""A reading below this share of the budget is marked in its row."""
 NOT_COMPUTED = ("seed", "description", "figures", "device", "threads", "checkpoint_seconds")
 """Keys of a study in which its seeds may differ and still be seeds of one study."""
-SAME_DATA = ("name", "binarise", "size", "crop")
-
-
-class Metric(NamedTuple):
-    """One number per held-out image."""
-
-    title: str
-    units: str
-    better: Literal["higher", "lower"]
-
-
-METRICS: dict[str, Metric] = {
-    "log_likelihood": Metric("log-likelihood", "nats/image", "higher"),
-    "reconstruction_error": Metric("reconstruction error", "mean squared error/pixel", "lower"),
-    "elbo": Metric("ELBO", "nats/image", "higher"),
-}
 
 
 class Reading(NamedTuple):
@@ -115,7 +105,7 @@ def compare(runs: Sequence[Path]) -> Comparison:
     for one in views:
         if not one.evaluated():
             raise RunError(f"{one.path}: no evaluation yet (status: {one.status}); nothing to compare")
-    _check_data(views)
+    check_data(views)
     groups = _grouped(views)
     budgets: dict[Basis, float | None] = {
         "update": _common_update(views),
@@ -124,7 +114,7 @@ def compare(runs: Sequence[Path]) -> Comparison:
     }
     tables = tuple(_table(basis, budget, groups) for basis, budget in budgets.items())
     shown = tuple(m for m in METRICS if any(m in row.cells for table in tables for row in table.rows))
-    return Comparison(groups[0].label, tables, shown, _notes(views), views[0].manifest.get("data") or {})
+    return Comparison(groups[0].label, tables, shown, notes_on(views), views[0].manifest.get("data") or {})
 
 
 def last_within(run: RunView, basis: Basis, budget: float) -> Reading | None:
@@ -148,7 +138,9 @@ def _common_update(runs: Sequence[RunView]) -> float | None:
 
 def _least(runs: Sequence[RunView], basis: Basis) -> float:
     """The least that any run spent in all, by the furthest line of its metrics."""
-    return min(max(float(row[basis]) for row in (*run.rows("train"), *run.rows("evaluation"))) for run in runs)
+    return min(
+        max(float(row[basis]) for row in (*run.rows("train"), *run.rows("evaluation"))) for run in runs
+    )
 
 
 def _grouped(runs: Sequence[RunView]) -> tuple[Group, ...]:
@@ -185,7 +177,7 @@ class Loaded(NamedTuple):
 
     group: Group
     readings: tuple[Reading, ...]
-    arrays: Mapping[int, Arrays]
+    evaluated: Mapping[int, Evaluated]
     """Per seed; empty when a run has no evaluation within the budget."""
     missing: tuple[RunView, ...]
 
@@ -194,8 +186,8 @@ def _loaded(group: Group, basis: Basis, budget: float) -> Loaded:
     found = {run.seed: (run, last_within(run, basis, budget)) for run in group.runs}
     missing = tuple(run for run, reading in found.values() if reading is None)
     readings = tuple(reading for _, reading in found.values() if reading is not None)
-    arrays = {s: _checked(run, r.update) for s, (run, r) in found.items() if r is not None} if not missing else {}
-    return Loaded(group, readings, arrays, missing)
+    kept = {} if missing else {s: checked(run, r.update) for s, (run, r) in found.items() if r is not None}
+    return Loaded(group, readings, kept, missing)
 
 
 def _row(group: Group, basis: Basis, budget: float, first: Loaded) -> Row:
@@ -203,42 +195,55 @@ def _row(group: Group, basis: Basis, budget: float, first: Loaded) -> Row:
     if own.missing:
         return Row(group.label, own.readings, {}, _too_late(own.missing, basis, budget))
     pairs = _pairs(first, own)
-    present = [m for m in METRICS if all(m in arrays for arrays in own.arrays.values())]
+    every = list(own.evaluated.values())
     cells = {}
-    for metric in present:
-        value = estimate([a[metric] for a in own.arrays.values()], _same_images(list(own.arrays.values())))
-        shared = [(a, b) for a, b in pairs if metric in a and metric in b]
+    for metric in METRICS:
+        if not all(metric in e.arrays for e in every):
+            continue
+        value = estimate([e.arrays[metric] for e in every], same_images(every))
+        shared = [(a, b) for a, b in pairs if metric in a.arrays and metric in b.arrays]
         difference = None
         if shared and group is not first.group:
-            paired = [_minus(b[metric], a[metric]) for a, b in shared]
-            difference = estimate(paired, _same_images([a for a, _ in shared]))
+            paired = [_minus(b.arrays[metric], a.arrays[metric]) for a, b in shared]
+            difference = estimate(paired, same_images([a for a, _ in shared]))
         cells[metric] = Cell(value, difference)
-    return Row(group.label, own.readings, cells, _row_note(first, own, pairs, cells))
+    note = "; ".join([*_early(own.readings, basis, budget), *_row_notes(first, own, pairs, cells)])
+    return Row(group.label, own.readings, cells, note)
 
 
-def _row_note(first: Loaded, own: Loaded, pairs: Sequence[Any], cells: Mapping[str, Cell]) -> str:
+def _early(readings: Sequence[Reading], basis: Basis, budget: float) -> list[str]:
+    """Says where a run is read well before the budget is spent, because it was not evaluated more often."""
+    least = min(float(getattr(reading, basis)) for reading in readings)
+    if least >= EARLY * budget:
+        return []
+    return [f"read at {least:.4g} of {budget:.4g} {UNITS[basis]}: its next evaluation came too late"]
+
+
+def _row_notes(first: Loaded, own: Loaded, pairs: Sequence[Any], cells: Mapping[str, Cell]) -> list[str]:
     notes = []
     if not pairs and not first.missing:
         notes.append(f"no seed in common with {first.group.label}: no paired difference")
-    odd = [m for m in cells for a in own.arrays.values() if not np.isfinite(a[m]).all()]
+    odd = [m for m in cells for e in own.evaluated.values() if not np.isfinite(e.arrays[m]).all()]
     if odd:
         notes.append(f"not finite on some image: {', '.join(sorted(set(odd)))}")
-    return "; ".join(notes)
+    return notes
 
 
 def _minus(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+    """Differences on the images that both have: the first ones."""
+    n = min(len(one), len(other))
     with np.errstate(invalid="ignore"):  # inf − inf: the row's note says which metric is not finite
-        return np.asarray(one, np.float64) - np.asarray(other, np.float64)
+        return np.asarray(one[:n], np.float64) - np.asarray(other[:n], np.float64)
 
 
-def _pairs(first: Loaded, own: Loaded) -> list[tuple[Arrays, Arrays]]:
-    """(arrays of the first study, arrays of this one) per common seed; two single runs pair whatever their seeds."""
-    if len(first.arrays) == 1 and len(own.arrays) == 1:
-        together = [(next(iter(first.arrays.values())), next(iter(own.arrays.values())))]
+def _pairs(first: Loaded, own: Loaded) -> list[tuple[Evaluated, Evaluated]]:
+    """(evaluation of the first study, of this one) per common seed; two single runs pair whatever their seeds."""
+    if len(first.evaluated) == 1 and len(own.evaluated) == 1:
+        together = [(next(iter(first.evaluated.values())), next(iter(own.evaluated.values())))]
     else:
-        together = [(first.arrays[s], own.arrays[s]) for s in own.arrays if s in first.arrays]
+        together = [(first.evaluated[s], own.evaluated[s]) for s in own.evaluated if s in first.evaluated]
     for one, other in together:
-        if not _same_images([one, other]):
+        if not same_images([one, other]):
             raise RunError(
                 f"{first.group.label} and {own.group.label} were evaluated on different held-out images, so their"
                 " differences cannot be paired: give both studies the same `data`, `evaluation` and `seed`"
@@ -246,51 +251,9 @@ def _pairs(first: Loaded, own: Loaded) -> list[tuple[Arrays, Arrays]]:
     return together
 
 
-def _same_images(several: Sequence[Arrays]) -> bool:
-    return len({_held_out(arrays) for arrays in several}) == 1
-
-
-def _held_out(arrays: Arrays) -> str:
-    """Digest of which images an evaluation used: their indices, and the pictures that it kept (as 256 levels)."""
-    digest = hashlib.sha256(np.asarray(arrays["image"], np.int64).tobytes())
-    if "original" in arrays:
-        digest.update(np.rint(np.asarray(arrays["original"], np.float64) * 255).astype(np.int64).tobytes())
-    return digest.hexdigest()
-
-
-def _checked(run: RunView, update: int) -> Arrays:
-    arrays = run.evaluation(update)
-    path = run.evaluation_path(update)
-    if "image" not in arrays:
-        raise RunError(f"{path}: damaged evaluation (no array `image`)")
-    for metric in METRICS:
-        if metric in arrays and arrays[metric].shape != arrays["image"].shape:
-            raise RunError(
-                f"{path}: damaged evaluation ({metric} has shape {arrays[metric].shape}, image {arrays['image'].shape})"
-            )
-    return arrays
-
-
-def _check_data(runs: Sequence[RunView]) -> None:
-    first = runs[0]
-    known: Callable[[RunView], Any] = lambda run: (run.manifest.get("data") or {}).get("fingerprint")
-    for run in runs[1:]:
-        if known(run) != known(first):
-            raise RunError(
-                f"{run.path} and {first.path} used different data (fingerprints {known(run)} and {known(first)}):"
-                " their log-likelihoods cannot be compared"
-            )
-        for key in SAME_DATA:
-            here, there = ((r.study.get("data") or {}).get(key) for r in (run, first))
-            if here != there:
-                raise RunError(
-                    f"{run.path} has data.{key}: {here}, {first.path} has {there}: they cannot be compared"
-                )
-
-
 def _too_late(missing: Sequence[RunView], basis: Basis, budget: float) -> str:
     """Why a row is empty: the first evaluation of each run that has none within the budget."""
-    units = {"update": "updates", "gradient_evaluations": "gradient evaluations", "seconds": "s"}[basis]
+    units = UNITS[basis]
     told = []
     for run in missing:
         row = next(row for row in run.rows("evaluation") if int(row["update"]) in run.evaluated())
@@ -299,15 +262,3 @@ def _too_late(missing: Sequence[RunView], basis: Basis, budget: float) -> str:
         f"no evaluation within {budget:.4g} {units} (the first came after {', '.join(told)});"
         " a smaller evaluation.every gives one"
     )
-
-
-def _notes(runs: Sequence[RunView]) -> tuple[str, ...]:
-    """Unfinished runs, and machines that make seconds incomparable."""
-    notes = [f"{run.path}: {run.status}, not complete" for run in runs if run.status != "complete"]
-    machines = {
-        tuple(str(run.manifest.get(key)) for key in ("host", "machine", "device", "threads")) for run in runs
-    }
-    if len(machines) > 1:
-        told = " | ".join(sorted(", ".join(m) for m in machines))
-        notes.append(f"the runs had different machines, devices or threads, so equal seconds mean little: {told}")
-    return tuple(notes)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pcsim import datasets
-from pcsim.circuit.source import Path_, Source, override, read_yaml, validate
+from pcsim.circuit.source import Source, override, read_yaml, validate
 from pcsim.errors import DataError, StudyError, nearest
 from pcsim.study.schema import Study
 
@@ -67,8 +67,8 @@ def data_options(loaded: LoadedStudy) -> dict[str, Any]:
     """What the data set's loader needs of the study's `data` section."""
     data = loaded.study.data
     assert data is not None
-    root = loaded.path(data.root) if data.root is not None else None
-    return {"root": root, "size": data.size, "crop": data.crop}
+    root, source = (None if text is None else loaded.path(text) for text in (data.root, data.source))
+    return {"root": root, "size": data.size, "crop": data.crop, "source": source}
 
 
 def identity(study: Study, circuit: dict[str, Any], fingerprint: str, version: str) -> str:

@@ -27,8 +27,8 @@ class Estimate(NamedTuple):
 def estimate(values: Sequence[Array], same_images: bool) -> Estimate:
     """The mean over seeds and images of `values[seed][image]`, with its 95 % interval.
 
-    One seed: the images are the unit; on differences this is the paired t interval. Several seeds on the same images: the
-    crossed two-way layout, var = (MS_seed + MS_image − MS_rest)/(images·seeds), never below either main
+    One seed: the images are the unit; on differences this is the paired t interval. Several seeds on the same
+    images: the crossed two-way layout, var = (MS_seed + MS_image − MS_rest)/(images·seeds), never below either main
     mean square over images·seeds (Cornfield & Tukey 1956; Clark 1973), degrees of freedom after Satterthwaite (1946).
     Several seeds with images of their own: the seeds are the unit. Standard errors are NaN where one value is
     all there is, intervals also where a value is not finite.

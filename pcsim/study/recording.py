@@ -209,7 +209,9 @@ def _ancestral_value(bound: Bound, name: str, values: Tree, rng: Rng, rows: int)
     return node.distribution.sample(node.params, eta.contiguous(), rng)
 
 
-def record(session: Session, writer: TraceWriter, seed: int, path: tuple[str | int, ...], tick: Callable[[int], None]) -> None:
+def record(
+    session: Session, writer: TraceWriter, seed: int, path: tuple[str | int, ...], tick: Callable[[int], None]
+) -> None:
     """Run the phases of a session and write them; the draws come from `seed` and `path` alone.
 
     Steps −S … −1 are spontaneous (the stimulus released), 0 is the sweep (the encoder's draw where the chain
@@ -261,7 +263,13 @@ def _evoked_start(
 
 
 def _phase(
-    kernel: Kernel, target: CircuitTarget, rng: Rng, start: Tree, steps: range, watch: Watch, tick: Callable[[int], None]
+    kernel: Kernel,
+    target: CircuitTarget,
+    rng: Rng,
+    start: Tree,
+    steps: range,
+    watch: Watch,
+    tick: Callable[[int], None],
 ) -> Any:
     """One chain from `start` (recorded as the first of `steps`) to the last of them."""
     ask = WithEnergy(target)
@@ -302,4 +310,6 @@ def label_coord(labels: Tensor | None) -> tuple[Coord, ...]:
     """The images' labels as a coordinate, where there are any."""
     if labels is None:
         return ()
-    return (Coord("label", ("image",), labels.cpu().numpy().astype(np.int64), long_name="class of the image"),)
+    return (
+        Coord("label", ("image",), labels.cpu().numpy().astype(np.int64), long_name="class of the image"),
+    )

@@ -47,6 +47,8 @@ class Data(Strict):
     """Pixels above this level are 1, the others 0."""
     size: Positive | None = None
     crop: Positive | None = None
+    source: str | None = None
+    """The folder of images, for `name: folder`."""
     root: str | None = None
     """Folder of the prepared data; default `$PCSIM_DATA` or the user's cache."""
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -13,13 +13,12 @@ from pcsim.engines.torch.starts import prior_start
 from pcsim.engines.torch.target import CircuitTarget, Clamp
 from pcsim.errors import StudyError
 from pcsim.inference.rng import child_seed, seed_stream
-from pcsim.learning.learner import Batch, Learner, Method, learn_batch, make_learner
+from pcsim.learning.learner import Batch, Learner, learn_batch, make_learner
 from pcsim.study import checkpoint
 from pcsim.study.build import Plan, optimizer_of
 from pcsim.study.checkpoint import Progress
 from pcsim.study.directory import Metrics, RunDirectory
 from pcsim.study.load import data_options
-from pcsim.study.reporter import Reporter
 from pcsim.study.stimuli import Clamping, Order, Stimuli, batches, check_images, clamping_of, place
 from pcsim.study.stopping import Stopper
 

@@ -354,7 +354,7 @@ def test_discretised_masses_sum_to_one_and_scores_to_zero(mu: float, excess: flo
 
 
 def test_discretised_forms_take_a_scale_that_stays_on_its_device() -> None:
-    """Bins of 0-dimensional tensors (a σ learned on a GPU) give float32 terms equal to those of plain numbers."""
+    """Bins of 0-dimensional tensors (a σ learned on a GPU) give the float32 terms of plain numbers."""
     plain = bins(0.05, 4)
     held = Bins(*(torch.tensor(f) if isinstance(f, float) else [torch.tensor(c) for c in f] for f in plain))
     x = LEVELS.float()

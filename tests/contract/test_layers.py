@@ -1,6 +1,7 @@
 """Every layer against torch.nn with autograd, central differences, and the laws that a layer must keep."""
 
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ CASES: list[Case] = [
     ("conv_transpose", {"channels": 2, "kernel": 6, "stride": 3, "padding": 2}, (2, 3, 2), T(2, 2, 6, 3, 2)),
     ("conv_transpose", {"channels": 2, "kernel": 3, "stride": 2, "padding": 1, "output_padding": 1},
      (3, 3, 2), T(3, 2, 3, 2, 1, 1)),
+    ("conv_transpose", {"channels": 2, "kernel": 3, "stride": 2, "padding": 1}, (3, 3, 2), T(3, 2, 3, 2, 1)),
     ("conv_transpose", {"channels": 2, "kernel": 3, "stride": 1, "padding": 1}, (3, 1, 1), T(3, 2, 3, 1, 1)),
     ("reshape", {"shape": [2, 3, 1]}, (6,), nn.Unflatten(1, (2, 3, 1))),
     ("identity", {}, (2, 3), nn.Identity()),
@@ -255,6 +257,12 @@ def test_bad_descriptions_are_refused(name: str, arguments: Any, words: str) -> 
 
 def test_an_outright_weight_brings_no_bias_of_its_own() -> None:
     assert set(LAYERS["linear"](weight=[[2.0]]).parameters((1,), rng())) == {"weight"}
+
+
+@pytest.mark.parametrize("case", CASES, ids=label)
+def test_layers_are_values_that_can_be_stored(case: Case) -> None:
+    layer = LAYERS[case[0]](**case[1])
+    assert pickle.loads(pickle.dumps(layer)) == layer == LAYERS[case[0]](**case[1])
 
 
 def test_layers_are_frozen() -> None:

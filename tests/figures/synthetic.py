@@ -23,7 +23,10 @@ def study_of(kind: str, seed: int = 0, **data: Any) -> dict[str, Any]:
         "circuit": "circuits/mnist.yaml",
         "data": {"name": "mnist5k", "binarise": 127} | data,
         "clamp": {"x": "image"},
-        "inference": {"kernel": {"name": "langevin", "step_size": STEP_SIZE, "temperature": KERNELS[kind]}, "steps": 50},
+        "inference": {
+            "kernel": {"name": "langevin", "step_size": STEP_SIZE, "temperature": KERNELS[kind]},
+            "steps": 50,
+        },
         "learning": {"learner": "elbo" if kind == "vae" else "em", "updates": 400},
     }
 
@@ -53,13 +56,19 @@ def write_run(
     ]
     for update, arrays in evaluations.items():
         np.savez(path / "evaluation" / f"{update:08d}.npz", **arrays)
-        means = {k: float(np.mean(v)) for k, v in arrays.items() if k in ("log_likelihood", "elbo", "reconstruction_error")}
+        means = {
+            k: float(np.mean(v))
+            for k, v in arrays.items()
+            if k in ("log_likelihood", "elbo", "reconstruction_error")
+        }
         rows.append({"kind": "evaluation", **cost(update), **means})
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
-def evaluation(quality: float, images: int = 60, seed: int = 0, pictures: bool = True) -> dict[str, NDArray[Any]]:
+def evaluation(
+    quality: float, images: int = 60, seed: int = 0, pictures: bool = True
+) -> dict[str, NDArray[Any]]:
     """Per-image numbers around `quality` nats above −200, on the same images whatever the quality."""
     common, own = np.random.default_rng(7), np.random.default_rng(seed + 100)
     hard = 30 * common.standard_normal(images)
@@ -73,7 +82,10 @@ def evaluation(quality: float, images: int = 60, seed: int = 0, pictures: bool =
     if pictures:
         y, x = np.mgrid[:28, :28]
         centres, widths = common.uniform(8, 20, (64, 2)), common.uniform(2, 6, 64)
-        rings = [np.exp(-((np.hypot(y - cy, x - cx) - w) ** 2) / 3) for (cy, cx), w in zip(centres, widths, strict=True)]
+        rings = [
+            np.exp(-((np.hypot(y - cy, x - cx) - w) ** 2) / 3)
+            for (cy, cx), w in zip(centres, widths, strict=True)
+        ]
         original = np.array(rings)[:, None]
         noise = own.standard_normal(original.shape)
         arrays |= {
@@ -101,7 +113,11 @@ def chains(temperature: float, steps: range, seed: int = 0) -> dict[str, NDArray
 
 
 def write_trace(
-    path: Path, temperature: float, minimum: bool = True, last: int = 200, updates: Sequence[int] | None = None
+    path: Path,
+    temperature: float,
+    minimum: bool = True,
+    last: int = 200,
+    updates: Sequence[int] | None = None,
 ) -> Path:
     """`trace.zarr` of those chains, with 60 spontaneous steps, through the package's own writer."""
     steps = recorded_steps(-60, last)
@@ -130,7 +146,9 @@ def three_runs(folder: Path) -> list[Path]:
     paths = []
     for kind, gain, cost in (("pc", 40.0, 0.05), ("lpc", 70.0, 0.1), ("vae", 60.0, 0.01)):
         stages = {u: evaluation(gain * (1 - np.exp(-u / 100)), seed=u) for u in (0, 100, 200, 400)}
-        path = write_run(folder / f"mnist_{kind}" / "abc", study_of(kind), stages, cost, 3 if kind == "vae" else 50)
+        path = write_run(
+            folder / f"mnist_{kind}" / "abc", study_of(kind), stages, cost, 3 if kind == "vae" else 50
+        )
         if kind != "vae":
             write_trace(path, KERNELS[kind])
         paths.append(path)

@@ -61,9 +61,10 @@ FUNCTIONS: dict[str, Function] = {
 
 
 class Activation(Record):
-    """y = φ(x) entrywise on any shape; which φ is the class's `function`."""
+    """y = φ(x) entrywise on any shape; which φ is the class's `name` and `function`."""
 
     shorthand: ClassVar[str | None] = None
+    name: ClassVar[str]
     function: ClassVar[Function]
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -86,10 +87,18 @@ class Activation(Record):
         """φ'(x) ⊙ ε."""
         return Pullback(self.function.backward(error, saved) if message else None, {})
 
+    def __reduce__(self) -> tuple[Callable[[str], "Activation"], tuple[str]]:
+        """By name, because pickle cannot find a class that stands in a dict."""
+        return _by_name, (self.name,)
+
+
+def _by_name(name: str) -> Activation:
+    return ACTIVATIONS[name]()
+
 
 def _layer(name: str, function: Function) -> type[Activation]:
-    namespace = {"__module__": __name__, "__doc__": f"y = {function.text}, entrywise.", "function": function}
-    return type(name.capitalize(), (Activation,), namespace)
+    described = {"__module__": __name__, "__doc__": f"y = {function.text}, entrywise."}
+    return type(name.capitalize(), (Activation,), {**described, "name": name, "function": function})
 
 
 ACTIVATIONS: dict[str, type[Activation]] = {name: _layer(name, f) for name, f in FUNCTIONS.items()}

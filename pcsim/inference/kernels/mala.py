@@ -99,7 +99,8 @@ def _propose(target: Target, rng: Rng, state: MalaState, row_step: Tensor, tempe
         step = row_step.to(z.dtype).reshape(-1, *(1,) * (z.dim() - 1))
         steps[name] = step = step if factor is None else step * factor
         noises[name] = noise = rng.normal(z)
-        position[name] = z - step * state.point.grad[name] + (2 * temperature * step).sqrt() * noise
+        drifted = torch.addcmul(z, state.point.grad[name], step, value=-1)
+        position[name] = drifted.addcmul_(noise, (2 * temperature * step).sqrt())
     return Proposal(position, noises, steps)
 
 
@@ -109,7 +110,8 @@ def _log_ratio(old: Point, new: Point, proposal: Proposal, temperature: float) -
     for name, noise in proposal.noise.items():
         pull = (proposal.step[name] / (2 * temperature)).sqrt() * (old.grad[name] + new.grad[name])
         # ξ'² − ξ² = pull (pull − 2 ξ): no difference of two large squares
-        total = total - 0.5 * (pull * (pull - 2 * noise)).reshape(total.shape[0], -1).sum(1)
+        change = torch.sub(pull, noise, alpha=2).mul_(pull)
+        total = total - 0.5 * change.reshape(total.shape[0], -1).sum(1)
     return total
 
 

@@ -1,0 +1,132 @@
+"""The commands, in the order in which a newcomer meets them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pcsim.cli import data
+from pcsim.cli.terminal import Bars, friendly, out, table
+
+app = typer.Typer(
+    help="Predictive-coding circuits as sampling machines.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+
+StudyFile = Annotated[Path, typer.Argument(help="A study file, for example studies/mnist_lpc.yaml.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides such as inference.steps=50.")]
+Runs = Annotated[list[Path], typer.Argument(help="Run directories, for example runs/mnist_pc/1a2b3c4d.")]
+
+
+@app.command()
+@friendly
+def run(
+    study: StudyFile,
+    overrides: Overrides = None,
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/STUDY/HASH.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run of this study.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")] = False,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    max_time: Annotated[
+        str | None, typer.Option(help="Stop, ready to go on, after this time, for example 3600s, 50m or 2h.")
+    ] = None,
+) -> None:
+    """Train, evaluate and record a study; the same command goes on where it stopped."""
+    from pcsim.cli.running import run_command
+
+    more = [f"device={device}"] if device else []
+    more += [f"threads={threads}"] if threads else []
+    run_command(study, [*(overrides or []), *more], out_dir, fresh=fresh, dry_run=dry_run, max_time=max_time)
+
+
+@app.command()
+@friendly
+def check(
+    files: Annotated[list[Path], typer.Argument(help="Study or circuit files.")],
+) -> None:
+    """Read studies and circuits and report every mistake, without running anything."""
+    from pcsim.cli.running import check_command
+
+    for file in files:
+        out.print(f"{file}: {check_command(file)}", markup=False)
+
+
+@app.command()
+@friendly
+def infer(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory with trained weights.")],
+    images: Annotated[Path, typer.Option(help="A folder of images.")],
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Default: RUN/inferred/FOLDER.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps; default as the study records.")] = None,
+    chains: Annotated[int, typer.Option(min=1, help="Chains per image.")] = 4,
+) -> None:
+    """Let a trained run infer one's own images, and leave a trace and a picture."""
+    from pcsim.cli.running import infer_command
+
+    infer_command(run_dir, images, out_dir, steps, chains, Bars())
+
+
+@app.command()
+@friendly
+def compare(
+    runs: Runs,
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Where tables and figures go.")] = None,
+) -> None:
+    """Compare runs at equal updates, gradient evaluations and seconds, image by image."""
+    from pcsim.cli.comparing import compare_command
+
+    compare_command(runs, out_dir)
+
+
+@app.command()
+@friendly
+def figures(
+    runs: Runs,
+    names: Annotated[list[str] | None, typer.Option("--figure", help="Which; default: the study's.")] = None,
+) -> None:
+    """Draw the figures of one run into its folder."""
+    from pcsim.cli.comparing import figures_command
+
+    for path in runs:
+        figures_command(path, names)
+
+
+@app.command()
+@friendly
+def status(folder: Annotated[Path, typer.Argument(help="A run, a study's runs, or all.")] = Path("runs")) -> None:
+    """List runs: how far they are, when they started, how to go on."""
+    from pcsim.cli.listing import status_rows
+
+    table("", ["run", "status", "update", "seconds", "started"], status_rows(folder))
+
+
+@app.command()
+@friendly
+def doctor() -> None:
+    """Say what this machine offers: versions, device, threads, where data and runs can be written."""
+    from pcsim.cli.listing import doctor_rows
+
+    table("", ["what", "found"], doctor_rows())
+
+
+@app.command()
+@friendly
+def schema() -> None:
+    """Print the JSON schema of study files, for editors that complete and check YAML."""
+    import json
+
+    from pcsim.study.schema import Study
+
+    print(json.dumps(Study.model_json_schema(), indent=2))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    print(installed("pcsim"))

@@ -1,0 +1,72 @@
+"""`status` and `doctor`: what is there."""
+
+import os
+import platform
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pcsim.errors import RunError
+
+
+def status_rows(folder: Path) -> list[list[Any]]:
+    """One row per run directory below the folder, the newest first."""
+    from pcsim.study.directory import RunDirectory, read_manifest, read_metrics
+
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such folder; `pcsim run STUDY` makes one")
+    found = []
+    for manifest in sorted(folder.glob("**/manifest.json")):
+        directory = RunDirectory(manifest.parent)
+        content = read_manifest(directory)
+        metrics = read_metrics(directory.metrics)
+        last = max(metrics, key=lambda row: row["update"], default={"update": 0, "seconds": 0.0})
+        state = content.get("status", "?")
+        if state == "running" and not _alive(directory.path):
+            state = "killed (the same command goes on)"
+        start = str(content.get("start", ""))
+        found.append([str(directory.path), state, last["update"], f"{last['seconds']:.0f}", start])
+    return sorted(found, key=lambda row: str(row[-1]), reverse=True)
+
+
+def _alive(folder: Path) -> bool:
+    """Is the lock of that run held?"""
+    import fcntl
+
+    try:
+        with (folder / ".lock").open("r") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def doctor_rows() -> list[list[Any]]:
+    """What a bug report needs, and what a newcomer wants to know before a long run."""
+    import torch
+
+    from pcsim.datasets.store import data_root
+
+    rows: list[list[Any]] = [["python", platform.python_version()], ["machine", f"{platform.machine()}, {os.cpu_count()} cores"]]
+    for name in ("pcsim", "torch", "numpy", "zarr", "xarray", "brian2", "arviz", "torchmetrics"):
+        try:
+            rows.append([name, metadata.version(name)])
+        except metadata.PackageNotFoundError:
+            rows.append([name, "not installed"])
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            free, total = torch.cuda.mem_get_info(index)
+            name = torch.cuda.get_device_name(index)
+            rows.append([f"cuda:{index}", f"{name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"])
+    else:
+        rows.append(["cuda", "none; studies run on the CPU"])
+    rows.append(["threads", torch.get_num_threads()])
+    rows.append(["C++ compiler", shutil.which("c++") or shutil.which("g++") or "none (Brian2 then runs on numpy)"])
+    for what, folder in (("data", data_root()), ("runs", Path("runs").resolve())):
+        place = next(p for p in (folder, *folder.parents) if p.exists())
+        free_space = shutil.disk_usage(place).free / 2**30
+        rows.append([what, f"{folder} ({'writable' if os.access(place, os.W_OK) else 'NOT WRITABLE'}, {free_space:.0f} GiB free)"])
+    return rows

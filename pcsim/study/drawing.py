@@ -1,0 +1,77 @@
+"""The figures of a finished run, and the landscape that some of them stand on."""
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from pcsim.engines.torch.target import CircuitTarget, Clamp
+from pcsim.errors import StudyError, nearest
+from pcsim.figures import landscape
+from pcsim.figures.registry import FIGURES, draw_to
+from pcsim.figures.run_view import RunView, view
+from pcsim.study.build import Plan
+from pcsim.study.checkpoint import copy_into, load_weights
+from pcsim.study.directory import RunDirectory
+from pcsim.study.reporter import Reporter
+from pcsim.study.training import initial_parameters
+
+IMAGES = 3
+"""Images whose landscape is computed."""
+
+
+def check_figures(plan: Plan) -> None:
+    """Refuse a figure that does not exist, before anything runs."""
+    for index, name in enumerate(plan.study.figures):
+        if name not in FIGURES:
+            plan.loaded.source.fail(("figures", index), f"no figure {name!r}; {nearest(name, FIGURES)}")
+
+
+def draw_figures(plan: Plan, run_to: RunDirectory, reporter: Reporter) -> None:
+    """Draw the study's figures into `figures/`; a figure without its data says so and the others are drawn."""
+    run = view(run_to.path)
+    if run.has_trace and "trajectories" in plan.study.figures:
+        store_landscape(plan, run_to, run)
+        run = view(run_to.path)
+    with reporter.task("drawing", len(plan.study.figures)) as advance:
+        for name in plan.study.figures:
+            draw_to(name, [run], run_to.path / "figures")
+            advance(1)
+
+
+def store_landscape(plan: Plan, run_to: RunDirectory, run: RunView) -> None:
+    """−log p(z, x) on the plane of the first principal components of one chain, for the first images.
+
+    Only for circuits with one free node whose value was recorded whole: else there is no one plane.
+    """
+    trace = run.trace()
+    node = next((n for n in plan.circuit.nodes if n not in plan.study.clamp), None)
+    free = [n for n in plan.circuit.nodes if n not in plan.study.clamp]
+    if node is None or len(free) != 1 or f"/{node}" not in trace.groups or "value" not in trace[node]:
+        return
+    whole = trace[node]["value"].sizes.get("unit") == plan.circuit.nodes[node].shape[0]
+    if not whole or trace.sizes.get("step", 0) < 3:
+        return
+    images = list(range(min(IMAGES, trace.sizes["image"])))
+    grid = landscape.grid(trace, node, images)
+    params = initial_parameters(plan)
+    copy_into(params, load_weights(run_to.path), run_to.path)
+    bound = plan.program.bind(params)
+    energies = []
+    for position in range(len(images)):
+        here = grid["position"].isel(image=position)
+        z = _tensor(plan, here).reshape(-1, *plan.circuit.nodes[node].shape)
+        held = {
+            n: _tensor(plan, trace[n]["observed"].isel(image=images[position])).expand(len(z), *plan.circuit.nodes[n].shape)
+            for n in plan.study.clamp
+        }
+        with torch.no_grad():
+            energy = CircuitTarget(bound, Clamp(held), len(z)).evaluate({node: z}, True).energy
+        if energy is None:
+            raise StudyError("landscape: the target gave no energy")
+        energies.append(energy.reshape(here.shape[:-1]).cpu().double().numpy())
+    grid["energy"] = (landscape.LANDSCAPE_DIMS, energies, {"units": "nat", "long_name": "-log p(z, x)"})
+    landscape.save(grid, run_to.path)
+
+
+def _tensor(plan: Plan, array: xr.DataArray) -> Tensor:
+    return torch.as_tensor(array.to_numpy(), dtype=plan.dtype, device=plan.device)

@@ -1,0 +1,272 @@
+"""One study from start to end: train, evaluate, record; stop anywhere and go on from there to the same bits."""
+
+import io
+import shutil
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from ruamel.yaml import YAML
+
+from pcsim.engines.torch.program import Params
+from pcsim.errors import Divergence, RunError
+from pcsim.record import Layout, TraceWriter
+from pcsim.study import checkpoint, directory, recording
+from pcsim.study.build import Plan, version
+from pcsim.study.checkpoint import Progress
+from pcsim.study.directory import Metrics, RunDirectory
+from pcsim.study.evaluating import evaluate
+from pcsim.study.load import identity
+from pcsim.study.reporter import Reporter
+from pcsim.study.schema import Updates
+from pcsim.study.stimuli import place
+from pcsim.study.stopping import Stopped, Stopper
+from pcsim.study.training import Materials, initial_parameters, learner_of, train
+
+
+def run_directory(plan: Plan, fingerprint: str, out: Path | None) -> RunDirectory:
+    """`runs/<study>/<hash of all that decides the numbers>`, unless the caller names a folder."""
+    if out is not None:
+        return RunDirectory(out)
+    name = identity(plan.study, dict(plan.circuit.spec), fingerprint, version())
+    return RunDirectory(Path("runs") / plan.loaded.name / name)
+
+
+class Milestones(NamedTuple):
+    """At which updates a study evaluates and records, in order."""
+
+    evaluation: tuple[int, ...]
+    recording: tuple[int, ...]
+    last: int
+
+    def all(self) -> list[int]:
+        """Every update at which something happens, the end included."""
+        return sorted({*self.evaluation, *self.recording, self.last})
+
+
+def milestones_of(plan: Plan) -> Milestones:
+    """The milestones of a study; `last` is the final update."""
+    study = plan.study
+    last = study.learning.updates if study.learning else 0
+
+    def resolve(updates: Updates) -> set[int]:
+        return {last if u == "last" else u for u in updates}
+
+    evaluation = resolve(study.evaluation.at_updates)
+    if study.evaluation.every:
+        evaluation |= set(range(study.evaluation.every, last + 1, study.evaluation.every))
+    recording_at = resolve(study.record.at_updates) if study.record else set()
+    for key, updates in (("evaluation", evaluation), ("record", recording_at)):
+        if late := [u for u in updates if u > last]:
+            plan.loaded.source.fail((key, "at_updates"), f"update {late[0]} is after the last one, {last}")
+    wanted = study.evaluation.model_fields_set - {"every", "at_updates", "on"}
+    return Milestones(tuple(sorted(evaluation)) if wanted else (), tuple(sorted(recording_at)), last)
+
+
+def run(plan: Plan, run_to: RunDirectory, materials: Materials, reporter: Reporter, stopper: Stopper) -> None:
+    """Everything that the study asks for, in the run directory; what is done already is not done again.
+
+    Raises `Stopped` after a request to stop, with all progress kept, and `Divergence` with the trace readable.
+    """
+    study = plan.study
+    torch.set_num_threads(study.threads or torch.get_num_threads())
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    with directory.locked(run_to):
+        _begin(plan, run_to, materials)
+        try:
+            _work(plan, run_to, materials, reporter, stopper)
+        except Stopped as stop:
+            directory.update_manifest(run_to, status="stopped", reason=stop.reason, end=_now())
+            raise
+        except Divergence as failure:
+            directory.update_manifest(run_to, status="failed", reason=str(failure), end=_now())
+            raise
+        directory.update_manifest(run_to, status="complete", end=_now())
+
+
+def _begin(plan: Plan, run_to: RunDirectory, materials: Materials) -> None:
+    before = directory.read_manifest(run_to)
+    mine = identity(plan.study, dict(plan.circuit.spec), _fingerprint(materials), version())
+    if before and before.get("identity") != mine:
+        raise RunError(
+            f"{run_to.path}: holds a run of another study, data or version (identity {before.get('identity')}, "
+            f"this is {mine}); --fresh starts anew, --out names another folder"
+        )
+    directory.write_atomically(run_to.study, resolved(plan))
+    now = directory.provenance(_device_name(plan.device), torch.get_num_threads())
+    directory.update_manifest(
+        run_to,
+        status="running",
+        study=plan.loaded.name,
+        description=plan.study.description,
+        seed=plan.study.seed,
+        identity=mine,
+        data={**materials.images.preparation, "fingerprint": materials.images.fingerprint}
+        if materials.images
+        else None,
+        sessions=[*before.get("sessions", []), now],
+        **now,
+    )
+
+
+def resolved(plan: Plan) -> bytes:
+    """The study with its circuit stated in place and its paths absolute: it runs again as it stands."""
+    content: dict[str, Any] = plan.study.model_dump(mode="json", exclude_none=True)
+    content["circuit"] = dict(plan.circuit.spec)
+    if plan.study.weights is not None:
+        content["weights"] = str(plan.loaded.path(plan.study.weights).resolve())
+    stream = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None
+    yaml.dump(content, stream)
+    return stream.getvalue().encode()
+
+
+def is_complete(run_to: RunDirectory, plan: Plan, fingerprint: str) -> bool:
+    """Has this very study run to its end in that directory?"""
+    manifest = directory.read_manifest(run_to)
+    mine = identity(plan.study, dict(plan.circuit.spec), fingerprint, version())
+    return manifest.get("status") == "complete" and manifest.get("identity") == mine
+
+
+def _fingerprint(materials: Materials) -> str:
+    return materials.images.fingerprint if materials.images else ""
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _work(
+    plan: Plan, run_to: RunDirectory, materials: Materials, reporter: Reporter, stopper: Stopper
+) -> None:
+    stops = milestones_of(plan)
+    params = initial_parameters(plan)
+    progress = Progress()
+    learner = None
+    if plan.study.learning:
+        n_train = len(materials.split.train) if materials.split else 1
+        learner = learner_of(plan, params, n_train)
+        progress = checkpoint.restore(run_to, learner)
+    metrics = Metrics(run_to.metrics, progress.update)
+    if learner is None:
+        checkpoint.save_weights(run_to.weights, params)
+    with reporter.task("learning", stops.last, progress.update) as advance:
+        for update in stops.all():
+            if learner is not None and progress.update < update:
+                progress = train(
+                    plan, materials, learner, progress, update, metrics=metrics, directory=run_to,
+                    stopper=stopper, advance=advance,
+                )  # fmt: skip
+                checkpoint.save(run_to, learner, progress)
+            if progress.update == update or learner is None:
+                with stopper.at_once():
+                    _milestone(plan, run_to, materials, params, progress, stops, metrics, reporter)
+
+
+def _milestone(
+    plan: Plan, run_to: RunDirectory, materials: Materials, params: Params, progress: Progress,
+    stops: Milestones, metrics: Metrics, reporter: Reporter,
+) -> None:  # fmt: skip
+    """Evaluate and record at this update, unless it is on disk already."""
+    update = progress.update
+    if update in stops.evaluation and not run_to.evaluation(update).is_file():
+        summary, arrays = evaluate(plan, materials, params, update, reporter)
+        metrics.append({"kind": "evaluation", **progress._asdict(), **summary})
+        save_arrays(run_to.evaluation(update), arrays)
+    if update in stops.recording:
+        record(plan, run_to, materials, params, stops.recording.index(update), reporter)
+
+
+def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """Arrays by name, without pickle, written whole."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    directory.write_atomically(path, buffer.getvalue())
+
+
+def session_of(plan: Plan, materials: Materials, params: Params) -> tuple[recording.Session, Layout]:
+    """What the study records, and the layout of its trace."""
+    study = plan.study
+    assert study.record is not None
+    wanted = study.record
+    rows = np.arange(wanted.images) if isinstance(wanted.images, int) else np.asarray(wanted.images)
+    stimuli = None
+    if materials.split is not None:
+        if rows.max() >= len(materials.split.test):
+            plan.loaded.source.fail(
+                ("record", "images"), f"image {rows.max()} of {len(materials.split.test)} held-out images"
+            )
+        stimuli = place(materials.split.test, plan.device)
+    values = materials.clamping.values(stimuli, rows)
+    session = recording.Session(
+        plan.program, params, plan.kernel, "prior" if plan.start == "previous" else plan.start, values,
+        materials.clamping.masks, tuple(n for n, what in study.clamp.items() if what == "image"),
+        wanted.chains, wanted.spontaneous, wanted.steps,
+        tuple(
+            recording.Wanted(
+                tuple(p.read), None if p.nodes is None else tuple(p.nodes),
+                None if p.units is None else tuple(p.units), p.every,
+            )
+            for p in wanted.probes
+        ),
+        plan.mobility,
+    )  # fmt: skip
+    updates = milestones_of(plan).recording
+    labels = stimuli.labels(rows) if stimuli else None
+    arguments = study.inference.kernel.arguments
+    layout = recording.layout_of(
+        session,
+        dtype=wanted.dtype or recording.FLOATS[plan.dtype],
+        block=wanted.block,
+        updates=updates if len(updates) > 1 else None,
+        coords=recording.label_coord(labels),
+        attrs=recording.attributes(
+            plan.circuit,
+            study=plan.loaded.name,
+            seed=study.seed,
+            engine="torch",
+            kernel=study.inference.kernel.name,
+            step_size=arguments.get("step_size"),
+            temperature=arguments.get("temperature", 1.0),
+            preconditioner=study.inference.preconditioner.model_dump(),
+            warm_up=plan.kernel.warm_up,
+            versions=directory.provenance("", 0)["versions"],
+        ),
+    )
+    return session, layout
+
+
+def record(
+    plan: Plan, run_to: RunDirectory, materials: Materials, params: Params, index: int, reporter: Reporter
+) -> None:
+    """The recording pass at one update; a trace that is there already is continued where it ended."""
+    session, layout = session_of(plan, materials, params)
+    update = milestones_of(plan).recording[index]
+    total = session.spontaneous + session.steps + 1
+    with (
+        TraceWriter(run_to.trace, layout, update=index if layout.updates else 0) as writer,
+        reporter.task("recording", total) as advance,
+    ):
+        if writer.n_written < len(layout.steps):
+            recording.record(session, writer, plan.study.seed, ("record", update), advance)
+
+
+def fresh(run_to: RunDirectory) -> None:
+    """Remove what an earlier run left in the directory (only what runs leave)."""
+    with directory.locked(run_to):
+        for path in (
+            run_to.trace,
+            run_to.path / "evaluation",
+            run_to.path / "checkpoints",
+            run_to.path / "figures",
+        ):
+            shutil.rmtree(path, ignore_errors=True)
+        for file in (run_to.manifest, run_to.study, run_to.metrics):
+            file.unlink(missing_ok=True)
