@@ -10,7 +10,7 @@ from torch import Tensor
 from pcsim.engines.torch.program import Bound, Params, Program
 from pcsim.engines.torch.target import CircuitTarget, rows_of
 from pcsim.errors import StudyError, pick
-from pcsim.evaluation.images import Images, chunks
+from pcsim.evaluation.images import MAX_ROWS, Images, chunks
 from pcsim.evaluation.tempered import DATA_ENERGY, Path, Tempered, temper
 from pcsim.evaluation.weights import effective_sample_size, log_mean_exp, standard_error
 from pcsim.inference.kernels import mala
@@ -42,7 +42,16 @@ def geometric(steps: int) -> list[float]:
     return [0.0, *(10 ** (4 * (k / (steps - 1) - 1)) for k in range(steps - 1)), 1.0]
 
 
-SCHEDULES: dict[str, Callable[[int], list[float]]] = {"sigmoidal": sigmoidal, "geometric": geometric}
+def quadratic(steps: int) -> list[float]:
+    """β_k = (k/steps)²: between the other two; the least spread of weights on Bernoulli generators of digits."""
+    return [(k / steps) ** 2 for k in range(steps + 1)]
+
+
+SCHEDULES: dict[str, Callable[[int], list[float]]] = {
+    "quadratic": quadratic,
+    "sigmoidal": sigmoidal,
+    "geometric": geometric,
+}
 
 
 class Annealing(NamedTuple):
@@ -52,10 +61,10 @@ class Annealing(NamedTuple):
     """Per image."""
     steps: int = 200
     """From β = 0 to 1: one evaluation per step and particle."""
-    schedule: str = "sigmoidal"
+    schedule: str = "quadratic"
     pilot_particles: int = 2
     """Per image, in the run that adapts the step sizes and is then thrown away."""
-    max_rows: int = 4096
+    max_rows: int = MAX_ROWS
     """Images times particles that are held in memory at once; draws do not depend on it."""
 
 

@@ -12,7 +12,7 @@ from pcsim.engines.torch.encoder import Sweep
 from pcsim.engines.torch.program import Params, Program
 from pcsim.errors import StudyError
 from pcsim.evaluation.ais import make_path
-from pcsim.evaluation.images import Images, chunks
+from pcsim.evaluation.images import MAX_ROWS, Images, chunks
 from pcsim.evaluation.tempered import Path
 from pcsim.evaluation.weights import relative_error
 from pcsim.inference.types import Rng
@@ -104,7 +104,7 @@ def _importance(
     with torch.no_grad():
         kept = [
             _chunk(program, params, images, samples)
-            for images in chunks(values, masks, rng, min(samples, BLOCK), max_rows=4096)
+            for images in chunks(values, masks, rng, min(samples, BLOCK), MAX_ROWS)
         ]
     return Sums(*(torch.cat(parts) for parts in zip(*kept, strict=True)))
 

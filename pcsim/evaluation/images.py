@@ -11,6 +11,10 @@ from pcsim.errors import StudyError
 from pcsim.inference.rng import Stream
 from pcsim.inference.types import Rng
 
+MAX_ROWS = 1024
+"""Rows (images times chains) held at once unless told otherwise: larger chunks gain no more than a tenth in time,
+and a convolutional generator keeps about a megabyte of feature maps per row."""
+
 
 class PerImage:
     """An `Rng` whose rows belong to images: each image's rows are drawn from its own stream."""

@@ -12,7 +12,7 @@ from pcsim.engines.torch.program import Bound, Params, Program, ancestral
 from pcsim.engines.torch.starts import Map, encoder_start, map_start, prior_start
 from pcsim.engines.torch.target import CircuitTarget, rows_of
 from pcsim.errors import StudyError
-from pcsim.evaluation.images import Images, chunks
+from pcsim.evaluation.images import MAX_ROWS, Images, chunks
 from pcsim.inference.chain import run_chain
 from pcsim.inference.types import Info, Kernel, Rng, Tree
 
@@ -62,7 +62,7 @@ def reconstruct(
     bound = program.bind(params)
     kept: dict[str, list[Tensor]] = {name: [] for name in shown}
     with torch.no_grad():
-        for images in chunks(values, masks, rng, chain.n_chain, max_rows=max(4096, chain.n_chain)):
+        for images in chunks(values, masks, rng, chain.n_chain, max(MAX_ROWS, chain.n_chain)):
             sums = _pictures(program, params, bound, images, chain)
             for name in shown:
                 kept[name].append(sums[name])

@@ -12,6 +12,8 @@ from pcsim.figures.run_view import RunView, free_units
 from pcsim.figures.style import PAGE, REFERENCE, Look, looks, sheet
 from pcsim.figures.trace_reading import Band, band, step_dim, variable
 
+WIDE = 30
+"""Norms that span more than this factor get a logarithmic axis."""
 BAND_TEXT = "line: median, band: quartiles over images × chains"
 
 
@@ -51,8 +53,11 @@ def gradient_norm(runs: Sequence[RunView]) -> Figure:
     axes = figure.subplots()
     for run, trace, look in _traced(runs):
         _draw(axes, band(variable(trace, "gradient_norm", str(run.path)), str(run.path)), look)
-    if all(line_low > 0 for line_low in _lowest(axes)):
+    heights = np.concatenate([np.asarray(line.get_ydata(), np.float64) for line in axes.get_lines()])
+    if heights.min() > 0 and heights.max() > WIDE * heights.min():
         axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
     _onset(axes)
     axes.set(
         xlabel="inference step (0 = stimulus and sweep)",

@@ -1,8 +1,8 @@
 """Planes through the latent space for energies on a grid, and what a random walk would show in such a plane.
 
-The landscape of a run is an `xarray.Dataset` in `landscape.zarr`: dims `image, pc2, pc1`; coordinates `pc1` and
-`pc2` in latent units from the origin, and `image`; variables `energy (image, pc2, pc1)` in nats, `origin (image, unit)`,
-`direction_1` and `direction_2 (image, unit)`, orthonormal; attribute `node`.
+The landscape of a run is an `xarray.Dataset` in `landscape.zarr`. Dims: `image, pc2, pc1`. Coordinates: `pc1` and
+`pc2` in latent units from the origin, and `image`. Variables: `energy (image, pc2, pc1)` in nats, `origin`,
+`direction_1` and `direction_2 (image, unit)`, the directions orthonormal. Attribute: `node`.
 `grid` gives all of it but the energy, which needs the circuit.
 """
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 from pcsim.errors import RunError
 from pcsim.figures.run_view import Row, RunView
-from pcsim.figures.style import PAGE, Look, looks, sheet
+from pcsim.figures.style import PAGE, REFERENCE, Look, looks, sheet
 
 Array = NDArray[np.float64]
 COSTS = {
@@ -20,6 +20,7 @@ COSTS = {
     "gradient_evaluations": "gradient evaluations",
     "seconds": "training time (s)",
 }
+NOTE = "bars: 95 % interval over held-out images; thin line: single batches, bold line: running mean"
 SMOOTHED = 20
 """The bold energy is a running mean over one part in so many of the training."""
 
@@ -53,6 +54,7 @@ def learning_curve(runs: Sequence[RunView]) -> Figure:
         for handle, name in zip(*row[0].get_legend_handles_labels(), strict=True)
     }
     figure.legend(keys.values(), keys.keys(), loc="outside upper center", ncols=min(len(keys), 4))
+    figure.supxlabel(NOTE, fontsize=6.5, color=REFERENCE)
     return figure
 
 

@@ -30,7 +30,9 @@ def draw(name: str, runs: Sequence[RunView]) -> Figure:
     """
     figure = pick(FIGURES, name, "figure")
     with house_style():
-        return figure(runs)
+        drawn = figure(runs)
+        drawn.draw_without_rendering()  # a second layout pass: pictures of fixed shape settle only then
+        return drawn
 
 
 def draw_to(name: str, runs: Sequence[RunView], folder: Path) -> tuple[Path, ...]:

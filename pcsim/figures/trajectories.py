@@ -83,10 +83,10 @@ def _draw(axes: Axes, seen: View, look: Look, chains: int) -> ContourSet | None:
         height = seen.landscape["energy"].transpose("pc2", "pc1").to_numpy()
         pc1, pc2 = (seen.landscape[name].to_numpy() for name in ("pc1", "pc2"))
         height = height - height.min()
-        shade = axes.contourf(pc1, pc2, height, levels=CONTOURS, cmap="Greys_r", extend="max", alpha=0.55)
+        shade = axes.contourf(pc1, pc2, height, levels=CONTOURS, cmap="Greys_r", extend="max", alpha=0.45)
         axes.contour(pc1, pc2, height, levels=CONTOURS[1:], colors="white", linewidths=0.4)
     for path in seen.paths[1:chains]:
-        axes.plot(*path.T, color=look.color, linewidth=0.5, alpha=0.45)
+        axes.plot(*path.T, color=look.color, linewidth=0.5, alpha=0.6)
     _path(axes, seen.paths[0], look.color)
     if shade is not None:
         axes.set(xlim=(pc1[0], pc1[-1]), ylim=(pc2[0], pc2[-1]))
@@ -99,6 +99,7 @@ def _draw_null(axes: Axes, steps: int, dimension: int) -> None:
     walk = random_walk(steps, dimension)
     origin, directions, _ = principal(walk)
     _path(axes, (walk - origin) @ directions.T, REFERENCE)
+    axes.plot([], [], color=REFERENCE, linewidth=0.5, alpha=0.6, label="other chains of the image")
     shares = _shares(null_explained(steps, dimension))
     axes.set_title(f"null: random walk, {steps - 1} steps\n{shares}", color=REFERENCE)
     axes.set(xlabel="PC1 (increments)", ylabel="PC2 (increments)")

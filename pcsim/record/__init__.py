@@ -1,4 +1,4 @@
-"""Traces: what is recorded, the zarr writer, and opening a trace. Nothing here imports torch except `buffer`."""
+"""Traces: what is recorded, the zarr writer, opening. The torch side stands apart: `buffer` and `probes`."""
 
 from pcsim.record.layout import (
     Coord,

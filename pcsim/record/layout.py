@@ -125,15 +125,9 @@ class Layout:
 
     def fingerprint(self) -> str:
         """Hash of everything that decides where a byte goes; two layouts with the same one can share a store."""
-        order = (
-            self.variables,
-            self.n_image,
-            self.n_chain,
-            self.steps,
-            self.block,
-            self.updates,
-            self.compression,
-        )
+        grid = (self.n_image, self.n_chain, self.steps, self.block, self.updates, self.compression)
+        coords = [(c.name, c.dims, c.values.tolist()) for c in self.coords]
+        order = (self.variables, grid, coords)
         return hashlib.sha256(repr(order).encode()).hexdigest()[:16]
 
 
@@ -202,15 +196,15 @@ def block_bytes(layout: Layout) -> int:
     return sum(chunk_of(v, layout) * entry_bytes(v, layout.n_row) for v in layout.stepped)
 
 
-def block_size(variables: tuple[Variable, ...], n_row: int, steps: range, budget: int = 32 * 2**20) -> int:
-    """Steps in a block: at most 500 and at most `budget` bytes, in whole multiples of every thinning.
+def block_size(variables: tuple[Variable, ...], n_row: int, steps: range, budget: int = 16 * 2**20) -> int:
+    """Steps in a block: at most 250 and at most `budget` bytes, in whole multiples of every thinning.
 
     A block costs about a millisecond however small it is, and holds what a killed run may lose.
     """
     stepped = [v for v in variables if v.every is not None]
     unit = lcm(*(v.every or 1 for v in stepped)) // steps.step if stepped else 1
     per_step = sum(entry_bytes(v, n_row) * steps.step / (v.every or 1) for v in stepped)
-    most = min(500, int(budget / max(per_step, 1)))
+    most = min(250, int(budget / max(per_step, 1)))
     return min(max(most // max(unit, 1), 1) * max(unit, 1), len(steps))
 
 

@@ -131,4 +131,5 @@ def as_run_error(error: Exception, where: str, what: str) -> RunError:
     }
     code = error.errno if isinstance(error, OSError) else None
     cause = remedies.get(code, "") if code else ""
-    return RunError(f"{where}: {what}; {cause or f'{type(error).__name__}: {error}'}")
+    plain = str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {error}"
+    return RunError(f"{where}: {what}; {cause or plain}")

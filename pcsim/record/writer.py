@@ -169,7 +169,9 @@ class TraceWriter:
         """Puts `[entry, row, *shape]` where it belongs; the transposed view is stored without a copy."""
         layout = self.layout
         lead = (layout.n_image, layout.n_chain)[: len(variable.lead)]
-        data = data.astype(variable.dtype, copy=self._shared).reshape(len(data), *lead, *variable.shape)
+        with np.errstate(over="ignore"):
+            # a store in memory would keep the loop's own buffer
+            data = data.astype(variable.dtype, copy=self._shared).reshape(len(data), *lead, *variable.shape)
         if variable.dtype == "float16" and np.isinf(data).any():
             raise RunError(f"{variable.path}: beyond ±65504 (or infinite); record it with dtype: float32")
         dims = dims_of(variable, layout)

@@ -89,13 +89,16 @@ def _agree(one: Evaluated, other: Evaluated) -> bool:
     n = min(len(one.arrays["image"]), len(other.arrays["image"]))
     if not np.array_equal(one.arrays["image"][:n], other.arrays["image"][:n]):
         return False
-    kept = [e.arrays.get("original") for e in (one, other)]
-    if kept[0] is None or kept[1] is None:
+    here, there = one.arrays.get("original"), other.arrays.get("original")
+    if here is None or there is None:
         return one.run.seed == other.run.seed
-    n = min(len(kept[0]), len(kept[1]))
-    if kept[0].shape[1:] != kept[1].shape[1:]:
-        return False
-    return np.array_equal(*(np.rint(np.asarray(k[:n], np.float64) * 255) for k in kept))
+    n = min(len(here), len(there))
+    return here.shape[1:] == there.shape[1:] and np.array_equal(_levels(here[:n]), _levels(there[:n]))
+
+
+def _levels(pictures: NDArray[Any]) -> NDArray[np.float64]:
+    """256 grey levels, so that rounding on another device makes no other picture."""
+    return np.rint(np.asarray(pictures, np.float64) * 255)
 
 
 def _part(run: RunView) -> tuple[Any, Any]:

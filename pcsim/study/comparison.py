@@ -216,7 +216,7 @@ def _early(readings: Sequence[Reading], basis: Basis, budget: float) -> list[str
     least = min(float(getattr(reading, basis)) for reading in readings)
     if least >= EARLY * budget:
         return []
-    return [f"read at {least:.4g} of {budget:.4g} {UNITS[basis]}: its next evaluation came too late"]
+    return [f"read at {least:.4g} of {budget:.4g} {UNITS[basis]}, its last evaluation within the budget"]
 
 
 def _row_notes(first: Loaded, own: Loaded, pairs: Sequence[Any], cells: Mapping[str, Cell]) -> list[str]:

@@ -36,7 +36,7 @@ def estimate(values: Sequence[Array], same_images: bool) -> Estimate:
     means = np.array([np.mean(v) for v in values])
     if len(values) == 1:
         return _of_unit(np.asarray(values[0], np.float64), len(values[0]), 1)
-    if not same_images:
+    if not same_images or len({len(v) for v in values}) > 1:
         return _of_unit(means, sum(len(v) for v in values), len(values))
     table = np.stack(values).astype(np.float64)
     if not np.isfinite(table).all() or table.shape[1] < 2:

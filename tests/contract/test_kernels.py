@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from typing import ClassVar
 
 import pytest
 import torch
@@ -140,7 +141,7 @@ def test_float32_and_scalar_nodes(build: Callable[[], Kernel]) -> None:
     """Oracle: a leaf `[row]` (node shape ()) and dtype float32 pass through unchanged."""
 
     class Bowl:
-        mobility: dict[str, float] = {}  # noqa: RUF012 (a protocol's property; never written)
+        mobility: ClassVar[dict[str, float]] = {}
 
         def evaluate(self, z: Tree, energy: bool) -> Point:
             return Point({"s": z["s"]}, 0.5 * z["s"] ** 2 if energy else None, None)

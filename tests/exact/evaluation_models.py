@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
+from torch import Tensor
 
 from pcsim.circuit import load_circuit
-from pcsim.engines.torch.program import Params, Program
+from pcsim.engines.torch.program import Params, Program, ancestral
+from pcsim.inference.rng import seed_stream
 
 Array = NDArray[np.float64]
 
@@ -94,3 +96,13 @@ CASES: dict[str, tuple[dict[str, int], list[tuple[str, str]], list[str]]] = {
     ),
 }
 """Sizes, edges and the observed nodes."""
+
+
+def simulated(model: LinearGaussian, observed: list[str], n: int) -> dict[str, Tensor]:
+    values = ancestral(model.program.bind(model.params), seed_stream(7), n, {})
+    return {name: values[name] for name in observed}
+
+
+def stacked(values: dict[str, Tensor], masks: dict[str, Any] | None = None) -> Array:
+    parts = [v.numpy()[:, (masks or {}).get(n, np.ones(v.shape[1])).astype(bool)] for n, v in values.items()]
+    return np.concatenate(parts, axis=1)

@@ -128,7 +128,7 @@ def test_streaming_is_the_plain_formula(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_bounds_do_not_depend_on_how_many_images_are_asked_about() -> None:
-    """Draws belong to the image: the first 150 of 200 images (two chunks) alone give the same, to rounding."""
+    """Draws belong to the image: the first 150 of 200 images (several chunks) alone give the same, to rounding."""
     model, values, _, _ = imperfect()
     many = {"x": values["x"].repeat(25, 1)}
     whole = elbo(model.program, model.params, many, seed_stream(1), samples=40)

@@ -13,6 +13,7 @@ from pcsim.record.layout import Layout, Variable, phases, recorded_steps
 from pcsim.record.writer import Block, TraceWriter
 
 D, STEP_SIZE, IMAGES, CHAINS = 20, 0.05, 4, 8
+NODES = {"z": {"shape": [D]}, "x": {"shape": [1, 28, 28]}}
 KERNELS = {"pc": 0.0, "lpc": 1.0, "vae": 1.0}
 
 
@@ -51,7 +52,11 @@ def write_run(
 
     rng = np.random.default_rng(0)
     rows: list[dict[str, Any]] = [
-        {"kind": "train", **cost(u), "energy": 90 + 110 * np.exp(-u / 80) + 3 * rng.standard_normal()}
+        {
+            "kind": "train",
+            **cost(u),
+            "energy": 90 + 1000 * seconds_per_update + 110 * np.exp(-u / 80) + 3 * rng.standard_normal(),
+        }
         for u in range(2, max(evaluations, default=0) + 1, 2)
     ]
     for update, arrays in evaluations.items():
@@ -130,7 +135,7 @@ def write_trace(
     layout = Layout(
         tuple(variables), IMAGES, CHAINS, steps, block=len(steps), coords=(phases(steps),),
         updates=None if updates is None else tuple(updates),
-        attrs={"study": "synthetic", "circuit": json.dumps({"nodes": {"z": {"shape": [D]}, "x": {"shape": [1, 28, 28]}}})},
+        attrs={"study": "synthetic", "circuit": json.dumps({"nodes": NODES})},
     )  # fmt: skip
     for index in range(1 if updates is None else len(updates)):
         arrays = {k: v.astype(np.float32) for k, v in chains(temperature, steps, seed=index).items()}
@@ -145,7 +150,9 @@ def three_runs(folder: Path) -> list[Path]:
     """Vanilla PC, Langevin PC and VAE, complete with traces (none for the VAE)."""
     paths = []
     for kind, gain, cost in (("pc", 40.0, 0.05), ("lpc", 70.0, 0.1), ("vae", 60.0, 0.01)):
-        stages = {u: evaluation(gain * (1 - np.exp(-u / 100)), seed=u) for u in (0, 100, 200, 400)}
+        stages = {
+            u: evaluation(gain * (1 - np.exp(-u / 100)), seed=u + int(gain)) for u in (0, 100, 200, 400)
+        }
         path = write_run(
             folder / f"mnist_{kind}" / "abc", study_of(kind), stages, cost, 3 if kind == "vae" else 50
         )

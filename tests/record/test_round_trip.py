@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import xarray as xr
 from zarr.errors import ZarrUserWarning
 
-from pcsim.record import Layout, TraceWriter, memory_tree, memory_writer, open_trace, trace_bytes
+from pcsim.record import Block, Layout, TraceWriter, memory_tree, memory_writer, open_trace, trace_bytes
 from tests.record.cases import block, layout, recording, static
 
 
@@ -38,8 +39,7 @@ def expect_equal(tree: xr.DataTree, plan: Layout, seed: int = 0, but: str = "") 
                 np.testing.assert_array_equal(there, data[v.path][(*entries, *index)])
 
 
-@pytest.mark.parametrize("compression", ["none", "lz4", "zstd"])
-@pytest.mark.parametrize("size", [4, 8, 18, 20])
+@pytest.mark.parametrize(("compression", "size"), [("none", 4), ("none", 20), ("lz4", 8), ("zstd", 8)])
 def test_bits_come_back(tmp_path: Path, compression: str, size: int) -> None:
     plan = layout(block=size, compression=compression)
     write(tmp_path / "trace.zarr", plan)
@@ -94,7 +94,13 @@ def test_updates_come_one_after_the_other(tmp_path: Path) -> None:
     assert tree["z/value"].dims == ("update", "image", "chain", "step", "unit")
     assert tree["x/observed"].dims == ("image", "channel", "y", "x")
     expect_equal(tree.sel(update=600), plan, seed=2, but="x/observed")
-    expect_equal(tree.sel(update=300), plan, seed=1)
+    expect_equal(tree.sel(update=300), plan, seed=1, but="x/observed")
+
+
+def spoil(used: Block) -> None:
+    """What the loop does to a buffer that came back."""
+    for array in used.arrays.values():
+        array.fill(0)
 
 
 def test_memory_equals_disk(tmp_path: Path) -> None:
@@ -106,12 +112,7 @@ def test_memory_equals_disk(tmp_path: Path) -> None:
         writer.put_static(static(plan, data))
         for first in range(0, len(plan.steps), plan.block):
             mine = block(plan, {k: v.copy() for k, v in data.items()}, first)
-
-            def spoil(arrays: object = mine.arrays) -> None:
-                for array in dict(arrays).values():  # type: ignore[call-overload]
-                    array.fill(0)
-
-            writer.put(mine._replace(release=spoil))
+            writer.put(mine._replace(release=partial(spoil, mine)))
     tree = memory_tree(store)
     expect_equal(tree, plan)
     xr.testing.assert_identical(tree, open_trace(tmp_path / "trace.zarr").load())

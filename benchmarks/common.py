@@ -1,0 +1,144 @@
+"""What the benchmark scripts share: interleaved timing, the machine in words, a table and a JSON file."""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+CELEBA_SAMPLE = ROOT.parent / "shared" / "data" / "celeba_half89x109_jpeg.zip"
+
+
+class Timing(NamedTuple):
+    """Seconds of each repetition of one competitor, in the order in which the repetitions ran."""
+
+    name: str
+    seconds: list[float]
+    steps: int
+
+    def milliseconds(self) -> float:
+        """Median per step."""
+        return 1e3 * statistics.median(self.seconds) / self.steps
+
+
+def interleave(
+    works: Mapping[str, Callable[[], Any]], repetitions: int, steps: int = 1, warm_up: int = 2
+) -> dict[str, Timing]:
+    """Each work once per repetition, in an order that rotates, so that load from elsewhere hits all alike."""
+    names = list(works)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for repetition in range(warm_up + repetitions):
+        for offset in range(len(names)):
+            name = names[(repetition + offset) % len(names)]
+            begin = time.perf_counter()
+            works[name]()
+            if repetition >= warm_up:
+                seconds[name].append(time.perf_counter() - begin)
+    return {name: Timing(name, found, steps) for name, found in seconds.items()}
+
+
+class Ratio(NamedTuple):
+    """How two competitors compare within one run."""
+
+    medians: float
+    """Ratio of medians: the number that the target is about."""
+    minima: float
+    """Ratio of minima: the same on an idle machine."""
+    paired: tuple[float, float]
+    """Quartiles of the ratio within one repetition."""
+
+
+def ratio(a: Timing, b: Timing) -> Ratio:
+    """a over b, per step."""
+    scale = b.steps / a.steps
+    pairs = [x / y * scale for x, y in zip(a.seconds, b.seconds, strict=True)]
+    low, _, high = statistics.quantiles(pairs, n=4)
+    return Ratio(a.milliseconds() / b.milliseconds(), min(a.seconds) / min(b.seconds) * scale, (low, high))
+
+
+def shown(value: Ratio, target: float | None = None) -> str:
+    """The ratio of medians, the ratio of minima and the quartiles of pairs; with the verdict on a target."""
+    text = f"{value.medians:.2f} (minima {value.minima:.2f}, pairs {value.paired[0]:.2f}-{value.paired[1]:.2f})"
+    if target is None:
+        return text
+    return f"{text}; target ≤ {target:g}: {'met' if value.medians <= target else 'MISSED'}"
+
+
+def machine() -> dict[str, Any]:
+    """CPU, cores, versions."""
+    names = ("pcsim", "torch", "numpy", "zarr", "xarray")
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in names},
+    }
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return model or platform.processor() or platform.machine()
+
+
+def load() -> float:
+    """Mean number of running processes over the last minute."""
+    return os.getloadavg()[0]
+
+
+def arguments(description: str, **defaults: int) -> argparse.Namespace:
+    """The command line of a script: `--threads`, `--out`, and whole numbers with these defaults."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "benchmarks")
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    given.load_before = load()
+    return given
+
+
+def report(name: str, rows: Mapping[str, str], given: argparse.Namespace, **numbers: Any) -> None:
+    """Prints `rows` as a table under the machine's description, and writes all of it to OUT/name.json."""
+    loads = [round(given.load_before, 2), round(load(), 2)]
+    content = {"benchmark": name, "machine": machine(), "load": loads, "rows": dict(rows), **numbers}
+    host = content["machine"]
+    print(f"{name}: {host['cpu']}, {host['cores']} cores, {host['threads']} threads, python {host['python']}, ", end="")
+    print(f"torch {host['torch']}, zarr {host['zarr']}; load {loads[0]} before, {loads[1]} after")
+    width = max(len(row) for row in rows)
+    for row, text in rows.items():
+        print(f"  {row:<{width}}  {text}")
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / f"{name}.json").write_text(json.dumps(content, indent=1, default=list) + "\n")
+
+
+def faces(n: int) -> tuple[torch.Tensor, str]:
+    """uint8 `[n, 3, 64, 64]`: aligned faces where the sample lies beside the checkout, else synthetic images."""
+    from pcsim.study.bench import smooth_images
+
+    if not CELEBA_SAMPLE.is_file():
+        return smooth_images(n), "synthetic smooth images"
+    import io
+    import zipfile
+
+    import numpy as np
+    from PIL import Image
+
+    pictures = []
+    with zipfile.ZipFile(CELEBA_SAMPLE) as archive:
+        for name in sorted(archive.namelist())[:n]:
+            with Image.open(io.BytesIO(archive.read(name))) as picture:
+                square = picture.convert("RGB").crop((7, 17, 81, 91)).resize((64, 64), Image.Resampling.BILINEAR)
+                pictures.append(np.asarray(square).transpose(2, 0, 1))
+    return torch.from_numpy(np.stack(pictures)), "CelebA, central 148 pixels at 64x64"

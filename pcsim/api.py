@@ -1,0 +1,195 @@
+"""pcsim from Python: a circuit, a chain, a trace, without files. What notebooks use."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from pcsim.circuit.graph import Circuit
+from pcsim.circuit.read import load_circuit
+from pcsim.engines.torch.program import Params, Program
+from pcsim.engines.torch.starts import Map
+from pcsim.errors import StudyError, nearest
+from pcsim.inference.preconditioners import Preconditioner
+from pcsim.inference.rng import child_seed, seed_stream
+from pcsim.inference.types import Kernel
+from pcsim.learning.draws import Draws
+from pcsim.learning.learner import Batch, Method, learn_batch, make_learner
+from pcsim.learning.optimizers import adam
+from pcsim.record.memory import memory_tree, memory_writer
+from pcsim.study import checkpoint, recording
+from pcsim.study.build import device_of
+from pcsim.study.recording import Session, Wanted
+from pcsim.study.run_handle import Run, open_run
+from pcsim.study.stimuli import Order, value_range
+
+Data = Mapping[str, ArrayLike] | ArrayLike
+Weights = "Trained | Mapping[str, Tensor] | str | Path | None"
+EVERYTHING = (Wanted(("value", "error")), Wanted(("energy",)), Wanted(("gradient_norm",)))
+
+load = load_circuit
+open = open_run
+
+
+class Trained(NamedTuple):
+    """What `train` gives back."""
+
+    circuit: Circuit
+    params: Params
+    energy: list[float]
+    """Mean energy of each batch at the end of its chains, under the updated parameters, nats per image."""
+
+
+def sample(
+    circuit: Circuit | Mapping[str, Any] | str | Path,
+    data: Data,
+    kernel: Kernel,
+    steps: int,
+    *,
+    chains: int = 1,
+    start: str | Map = "prior",
+    spontaneous: int = 0,
+    weights: Any = None,
+    masks: Mapping[str, ArrayLike] | None = None,
+    probes: tuple[Wanted, ...] = EVERYTHING,
+    seed: int = 0,
+    device: str = "auto",
+) -> xr.DataTree:
+    """Run chains on data and return their trace (`image, chain, step, unit`), as a study would record it.
+
+    data: values of the clamped nodes `{node: [image, *shape]}`, or one array for the only leaf; uint8 images
+    are scaled to the node's range. masks: per node, 1 = held at data. start: `prior`, `encoder` or a `Map`.
+    weights: what `train` returned, a dict of parameters, a run directory or a safetensors file; default: the
+    circuit's own, drawn from `seed`. Computes in float32 for float32 and uint8 data, else in float64.
+    Raises `CircuitError`, `StudyError` and `Divergence`.
+    """
+    made = load_circuit(circuit)
+    place = device_of(device)
+    values = values_of(made, data, place)
+    dtype = next(iter(values.values())).dtype if values else torch.float64
+    if start not in ("prior", "encoder") and not isinstance(start, Map):
+        raise StudyError(f"start: {start!r}; {nearest(start, ('prior', 'encoder'))}")
+    if start == "encoder" and not made.encoder:
+        raise StudyError("start: the circuit has no encoder")
+    program = Program(made)
+    held = {n: torch.as_tensor(m, dtype=dtype, device=place) for n, m in (masks or {}).items()}
+    session = Session(
+        program, parameters_of(program, weights, seed, dtype, place), kernel, start, values, held,
+        tuple(values), chains, spontaneous, steps, probes,
+    )  # fmt: skip
+    layout = recording.layout_of(
+        session, dtype=recording.FLOATS[dtype], attrs=recording.attributes(made, seed=seed, engine="torch")
+    )
+    writer, store = memory_writer(layout)
+    with writer:
+        recording.record(session, writer, seed, ("sample",), lambda amount: None)
+    return memory_tree(store)
+
+
+def train(
+    circuit: Circuit | Mapping[str, Any] | str | Path,
+    data: Data,
+    kernel: Kernel,
+    steps: int,
+    updates: int,
+    *,
+    start: str | Map = "prior",
+    draws: Draws | str = "all",
+    objective: str = "none",
+    step_size: float = 1e-3,
+    batch_size: int = 64,
+    weights: Any = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> Trained:
+    """Learn the circuit's weights (and encoder) from data by EM over chains, with Adam.
+
+    kernel and steps: the chain of each batch; draws: which of its draws count (`all`, `final`, `start`, or a
+    `Draws`); objective: of the encoder (`none`, `forward`, `reverse`, `jeffreys`). data as for `sample`.
+    steps = 0 with start `encoder`, draws `start`, objective `reverse` is a VAE. Raises as `sample` does.
+    """
+    made = load_circuit(circuit)
+    place = device_of(device)
+    values = values_of(made, data, place)
+    if not values:
+        raise StudyError("train needs data for at least one node")
+    dtype = next(iter(values.values())).dtype
+    n_image = len(next(iter(values.values())))
+    if batch_size > n_image:
+        raise StudyError(f"a batch of {batch_size} is larger than the data ({n_image} images)")
+    which = draws if isinstance(draws, Draws) else Draws(draws)  # type: ignore[arg-type]  # checked next
+    if which.which not in ("all", "last", "final", "start"):
+        raise StudyError(f"draws: {which.which!r}; {nearest(which.which, ('all', 'last', 'final', 'start'))}")
+    which.check(steps, kernel.warm_up)
+    program = Program(made)
+    params = parameters_of(program, weights, seed, dtype, place)
+    learner = make_learner(program, params, lambda p: adam(p, step_size), lambda p: adam(p, step_size))
+    method = Method(kernel, steps, start, which, objective, prior_batches=50 if steps else 0)  # type: ignore[arg-type]
+    order = Order(n_image, batch_size, seed)
+    energy = []
+    for update in range(updates):
+        rows = torch.from_numpy(order.rows(update)).to(place)
+        batch = Batch({n: v[rows] for n, v in values.items()}, {}, rows)
+        outcome = learn_batch(
+            learner, method, batch, seed_stream(seed, "chain", update, device=place), update
+        )
+        energy.append(float(outcome.energy().mean()))
+    return Trained(made, params, energy)
+
+
+def values_of(circuit: Circuit, data: Data, device: torch.device) -> dict[str, Tensor]:
+    """Data as the values of clamped nodes, `{node: [image, *shape]}`, all of one dtype."""
+    named = data if isinstance(data, Mapping) else {_only_leaf(circuit): data}
+    result: dict[str, Tensor] = {}
+    for name, given in named.items():
+        if name not in circuit.nodes:
+            raise StudyError(f"data: no node {name!r}; {nearest(name, circuit.nodes)}")
+        node = circuit.nodes[name]
+        value = torch.as_tensor(np.asarray(given) if not isinstance(given, Tensor) else given).to(device)
+        if value.dtype == torch.uint8:
+            low, high = value_range(node)
+            value = value.float() * ((high - low) / 255) + low
+        if value.shape[1:].numel() != torch.Size(node.shape).numel() or value.dim() == 0:
+            raise StudyError(
+                f"data: node {name} takes [image, {', '.join(map(str, node.shape))}], found {list(value.shape)}"
+            )
+        if not bool(torch.isfinite(value).all()):
+            raise StudyError(f"data: the values of node {name} are not all finite")
+        result[name] = value.reshape(len(value), *node.shape)
+    float32 = all(v.dtype == torch.float32 for v in result.values())
+    if len({len(v) for v in result.values()}) > 1:
+        raise StudyError(f"data: different numbers of images: { {n: len(v) for n, v in result.items()} }")
+    return {n: v.to(torch.float32 if float32 else torch.float64) for n, v in result.items()}
+
+
+def _only_leaf(circuit: Circuit) -> str:
+    if len(circuit.leaves) != 1:
+        raise StudyError(
+            f"data: name the nodes, {{node: values}}; this circuit has the leaves {circuit.leaves}"
+        )
+    return circuit.leaves[0]
+
+
+def parameters_of(
+    program: Program, weights: Any, seed: int, dtype: torch.dtype, device: torch.device
+) -> Params:
+    """Fresh parameters from the seed, or those given, copied."""
+    generator = torch.Generator().manual_seed(child_seed(seed, "weights"))
+    params = program.initial_parameters(generator, dtype, device)
+    if weights is None:
+        return params
+    if isinstance(weights, Trained):
+        checkpoint.copy_into(params, weights.params, Path("weights"))
+    elif isinstance(weights, Mapping):
+        checkpoint.copy_into(params, dict(weights), Path("weights"))
+    else:
+        checkpoint.copy_into(params, checkpoint.load_weights(Path(weights)), Path(weights))
+    return params
+
+
+__all__ = ["Draws", "Map", "Preconditioner", "Run", "Trained", "Wanted", "load", "open", "sample", "train"]
