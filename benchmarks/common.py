@@ -17,6 +17,12 @@ ROOT = Path(__file__).resolve().parents[1]
 CELEBA_SAMPLE = ROOT.parent / "shared" / "data" / "celeba_half89x109_jpeg.zip"
 
 
+QUIET = 0.1
+"""Processors that others may keep busy during a repetition that counts."""
+PATIENCE = 10
+"""Repetitions that are tried for each one that is wanted."""
+
+
 class Timing(NamedTuple):
     """Seconds of each repetition of one competitor, in the order in which the repetitions ran."""
 
@@ -29,20 +35,58 @@ class Timing(NamedTuple):
         return 1e3 * statistics.median(self.seconds) / self.steps
 
 
+class Race(NamedTuple):
+    """The timings of all competitors, from the same repetitions."""
+
+    times: dict[str, Timing]
+    conditions: str
+    """How many repetitions counted, and why those."""
+
+
 def interleave(
     works: Mapping[str, Callable[[], Any]], repetitions: int, steps: int = 1, warm_up: int = 2
-) -> dict[str, Timing]:
-    """Each work once per repetition, in an order that rotates, so that load from elsewhere hits all alike."""
+) -> Race:
+    """Each work once per repetition, in an order that rotates, so that load from elsewhere hits all alike.
+
+    A repetition counts only if other processes kept at most a tenth of one processor busy meanwhile; it is
+    dropped for all competitors together. Where there are not enough quiet ones, all count.
+    """
     names = list(works)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for repetition in range(warm_up + repetitions):
+    runs: list[dict[str, float]] = []
+    quiet: list[dict[str, float]] = []
+    for repetition in range(warm_up + PATIENCE * repetitions):
+        begin, others = time.perf_counter(), _busy_elsewhere()
+        run = {}
         for offset in range(len(names)):
             name = names[(repetition + offset) % len(names)]
-            begin = time.perf_counter()
-            works[name]()
-            if repetition >= warm_up:
-                seconds[name].append(time.perf_counter() - begin)
-    return {name: Timing(name, found, steps) for name, found in seconds.items()}
+            run[name] = _seconds(works[name])
+        share = (_busy_elsewhere() - others) / (time.perf_counter() - begin)
+        if repetition >= warm_up:
+            runs.append(run)
+            quiet += [run] if share <= QUIET else []
+        if len(quiet) == repetitions:
+            break
+    enough = len(quiet) == repetitions
+    counted = quiet if enough else runs
+    why = "on a quiet machine" if enough else "NOT QUIET: other processes were running"
+    times = {name: Timing(name, [run[name] for run in counted], steps) for name in names}
+    return Race(times, f"{len(counted)} of {len(runs)} repetitions, {why}")
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def _busy_elsewhere() -> float:
+    """Processor seconds that the whole machine used so far, less this process's; 0 where nothing tells."""
+    stat = Path("/proc/stat")
+    if not stat.is_file():
+        return 0.0
+    user, nice, system, _, _, interrupts, soft, steal = (int(v) for v in stat.read_text().split()[1:9])
+    ticks = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + interrupts + soft + steal) / ticks - time.process_time()
 
 
 class Ratio(NamedTuple):

@@ -58,7 +58,7 @@ def main() -> None:
     x = vanilla.target.held["x"]
     for mine, other in zip(bare(vanilla).values(), by_hand(vanilla, x), strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=1e-4)  # rounding of 300 float32 steps
-    times = interleave(
+    race = interleave(
         {
             "by hand": lambda: by_hand(vanilla, x),
             "vanilla": lambda: bare(vanilla),
@@ -69,7 +69,9 @@ def main() -> None:
         given.repetitions,
         STEPS,
     )
-    rows = {f"{name}, ms per step": f"{timing.milliseconds():.3f}" for name, timing in times.items()}
+    times = race.times
+    rows = {"repetitions": race.conditions}
+    rows |= {f"{name}, ms per step": f"{timing.milliseconds():.3f}" for name, timing in times.items()}
     compared = {
         "vanilla / by hand": (ratio(times["vanilla"], times["by hand"]), 1.1),
         "vanilla, guarded / by hand": (ratio(times["vanilla, guarded"], times["by hand"]), 1.1),

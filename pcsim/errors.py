@@ -39,7 +39,9 @@ def nearest(name: object, valid: Iterable[str]) -> str:
     """The end of an error message: the nearest valid names, or all of them when none is near."""
     names = sorted(valid)
     near = difflib.get_close_matches(str(name), names, n=3)
-    return f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"valid names: {', '.join(names)}"
+    return (
+        f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"valid names: {', '.join(names)}"
+    )
 
 
 def pick(table: Mapping[str, T], name: str, what: str) -> T:

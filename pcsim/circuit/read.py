@@ -194,7 +194,7 @@ def _ends(
     data = check_keys(source, path, value, keys, "an edge")
     ends = []
     for key in ("from", "to"):
-        name = data.get(key)
+        name = str(data.get(key))
         if name not in nodes:
             source.fail((*path, key), f"no node {name!r}; {nearest(name, nodes)}")
         ends.append(nodes[name])

@@ -9,11 +9,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from pcsim.circuit.safety import refusal
 from pcsim.errors import PcsimError, StudyError, nearest
 
 Path_ = tuple[str | int, ...]
-MAX_VALUES = 1_000_000
-"""Aliases in a hostile file can expand without bound; a description of a circuit never needs as much."""
 
 
 class Source(NamedTuple):
@@ -23,12 +22,16 @@ class Source(NamedTuple):
     data: Any
     lines: Mapping[Path_, int]
     error: type[PcsimError] = StudyError
+    overrides: Mapping[Path_, str] = {}
+    """Values that do not stand in the file: the text of the override that set each of them."""
 
     def where(self, path: Path_) -> str:
         """`file:line: dotted.path` of the nearest place that has a line."""
         known = path
-        while known and known not in self.lines:
+        while known and known not in self.lines and known not in self.overrides:
             known = known[:-1]
+        if known in self.overrides:
+            return f"override {self.overrides[known]!r}: {dotted(path)}"
         line = f":{self.lines[known]}" if known in self.lines else ""
         return f"{self.name}{line}: {dotted(path)}" if path else f"{self.name}{line}"
 
@@ -61,38 +64,37 @@ def read_yaml(path: Path, error: type[PcsimError] = StudyError) -> Source:
     except UnicodeDecodeError as failure:
         raise error(f"{path}: not a text file in UTF-8 ({failure.reason})") from failure
     try:
+        refused = refusal(text)
+        if refused is not None:
+            raise error(f"{path}:{refused.line}: {refused.message}")
         tree = YAML(typ="rt", pure=True).load(text)
     except MarkedYAMLError as failure:
         line = failure.problem_mark.line + 1 if failure.problem_mark else 1
         raise error(f"{path}:{line}: not valid YAML: {failure.problem}") from failure
-    except (YAMLError, ValueError) as failure:
+    except YAMLError as failure:
         raise error(f"{path}: not valid YAML: {failure}") from failure
     lines: dict[Path_, int] = {(): 1}
     source = Source(str(path), None, lines, error)
-    values = _plain(tree, (), lines, source, [0])
+    values = _plain(tree, (), lines, source)
     if not isinstance(values, dict):
         source.fail((), "expected a mapping of keys to values")
     return source._replace(data=values)
 
 
-def _plain(value: Any, path: Path_, lines: dict[Path_, int], source: Source, count: list[int]) -> Any:
-    count[0] += 1
-    if count[0] > MAX_VALUES:
-        source.fail(path, f"more than {MAX_VALUES} values; do aliases repeat each other?")
-    tag = getattr(value, "tag", None)
-    if tag is not None and tag.value is not None and not str(tag.value).startswith("tag:yaml.org,2002:"):
-        source.fail(path, f"tag {tag.value!r} is not allowed; write plain values")
+def _plain(value: Any, path: Path_, lines: dict[Path_, int], source: Source) -> Any:
     if isinstance(value, CommentedMap):
         result: dict[str, Any] = {}
         for key, item in value.items():
-            here = (*path, str(key))
+            if not isinstance(key, str):
+                source.fail(path, f"the key {key!r} is not a word")
+            here = (*path, key)
             lines[here] = value.lc.key(key)[0] + 1 if key in value.lc.data else lines.get(path, 1)
-            result[str(key)] = _plain(item, here, lines, source, count)
+            result[key] = _plain(item, here, lines, source)
         return result
     if isinstance(value, CommentedSeq):
         for index in range(len(value)):
             lines[(*path, index)] = value.lc.item(index)[0] + 1
-        return [_plain(item, (*path, i), lines, source, count) for i, item in enumerate(value)]
+        return [_plain(item, (*path, i), lines, source) for i, item in enumerate(value)]
     if isinstance(value, bool) or value is None:
         return value
     for kind in (int, float, str):  # ruamel's round-trip scalars are subclasses
@@ -119,7 +121,7 @@ def parse_override(text: str) -> tuple[Path_, Any]:
 
 def override(source: Source, texts: Iterable[str]) -> Source:
     """The source with `key.path=value` texts applied; errors in them point to the override."""
-    data, lines = _copy(source.data), dict(source.lines)
+    data, lines, overrides = _copy(source.data), dict(source.lines), dict(source.overrides)
     for text in texts:
         path, value = parse_override(text)
         place = data
@@ -131,7 +133,9 @@ def override(source: Source, texts: Iterable[str]) -> Source:
                 raise StudyError(f"override {text!r}: {at} is {place[part]!r}, it has no keys; write {at}=…")
             place = place[part]
         place[path[-1]] = value
-    return source._replace(data=data, lines=lines)
+        lines = {known: line for known, line in lines.items() if known[: len(path)] != path}
+        overrides[path] = text
+    return source._replace(data=data, lines=lines, overrides=overrides)
 
 
 def _copy(value: Any) -> Any:
@@ -164,26 +168,40 @@ def validate(source: Source, path: Path_, model: type[BaseModel], value: Any) ->
     try:
         return model.model_validate(value)
     except ValidationError as failure:
-        messages = [_explain(source, path, model, item) for item in failure.errors()]
-        raise source.error("\n".join(messages)) from failure
+        found: dict[str, list[str]] = {}
+        for item in failure.errors():
+            place, message = _explain(source, path, model, value, item)
+            found.setdefault(place, []).append(message)
+        lines = [f"{place}: {' or '.join(dict.fromkeys(messages))}" for place, messages in found.items()]
+        raise source.error("\n".join(lines)) from failure
 
 
-def _explain(source: Source, path: Path_, model: type[BaseModel], item: Any) -> str:
-    place = (*path, *_visible(model, item["loc"]))
+def _explain(source: Source, path: Path_, model: type[BaseModel], value: Any, item: Any) -> tuple[str, str]:
+    """The place of one violation, as a reader finds it, and what is wrong there."""
+    seen = _visible(value, item["loc"])
+    if item["type"] == "missing":
+        seen = (*seen, item["loc"][-1])
+    place = source.where((*path, *seen))
     if item["type"] == "extra_forbidden":
         owner = _owner(model, item["loc"][:-1])
-        hint = nearest(item["loc"][-1], owner.model_fields) if owner else "remove it"
-        return f"{source.where(place)}: unknown key; {hint}"
+        names = owner.model_fields if owner else {}
+        return place, f"unknown key; {nearest(item['loc'][-1], names) if names else 'no keys are expected here'}"
     if item["type"] == "missing":
-        return f"{source.where(place)}: missing; this key is needed"
+        return place, "missing; this key is needed"
     text = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
-    return f"{source.where(place)}: {text[0].lower()}{text[1:]}{found}"
+    given = "" if isinstance(item["input"], dict) and seen else f" (found {item['input']!r})"
+    return place, f"{text[:1].lower()}{text[1:]}{given}"
 
 
-def _visible(model: type[BaseModel], loc: tuple[str | int, ...]) -> Path_:
-    """The parts of a pydantic location that stand in the file (union members are not)."""
-    return tuple(part for part in loc if isinstance(part, int) or part.isidentifier())
+def _visible(value: Any, loc: tuple[str | int, ...]) -> Path_:
+    """The parts of a pydantic location that stand in the value (names of union members do not)."""
+    parts: list[str | int] = []
+    for part in loc:
+        inside = isinstance(value, dict) and part in value
+        if inside or (isinstance(value, list | tuple) and isinstance(part, int) and part < len(value)):
+            parts.append(part)
+            value = value[part]
+    return tuple(parts)
 
 
 def _owner(model: type[BaseModel], loc: tuple[str | int, ...]) -> type[BaseModel] | None:

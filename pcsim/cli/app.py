@@ -26,7 +26,9 @@ Runs = Annotated[list[Path], typer.Argument(help="Run directories, for example r
 def run(
     study: StudyFile,
     overrides: Overrides = None,
-    out_dir: Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/STUDY/HASH.")] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Run directory; default runs/STUDY/HASH.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run of this study.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")] = False,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")] = None,
@@ -97,7 +99,9 @@ def figures(
 
 @app.command()
 @friendly
-def status(folder: Annotated[Path, typer.Argument(help="A run, a study's runs, or all.")] = Path("runs")) -> None:
+def status(
+    folder: Annotated[Path, typer.Argument(help="A run, a study's runs, or all.")] = Path("runs"),
+) -> None:
     """List runs: how far they are, when they started, how to go on."""
     from pcsim.cli.listing import status_rows
 

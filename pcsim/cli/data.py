@@ -14,7 +14,9 @@ app = typer.Typer(help="Prepare and list image sets.", no_args_is_help=True)
 @friendly
 def prepare(
     name: Annotated[str, typer.Argument(help="celeba, cifar10, svhn, mnist, fashion_mnist or folder.")],
-    source: Annotated[Path | None, typer.Option("--from", help="Archive or folder; default: download.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Archive or folder; default: download.")
+    ] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Pixels along a side.")] = None,
     crop: Annotated[int | None, typer.Option(min=1, help="Centre crop in official pixels (celeba).")] = None,
     root: Annotated[Path | None, typer.Option(help="Where prepared sets live.")] = None,
@@ -41,5 +43,7 @@ def list_sets(root: Annotated[Path | None, typer.Option(help="Where prepared set
     rows = []
     for row in datasets.available(root):
         shape = "x".join(map(str, row.shape)) if row.shape else ""
-        rows.append([row.name, row.state, shape, row.images or "", row.crop or "", row.fingerprint, row.command])
+        rows.append(
+            [row.name, row.state, shape, row.images or "", row.crop or "", row.fingerprint, row.command]
+        )
     table("", ["name", "state", "shape", "images", "crop", "preparation", "to make it ready"], rows)

@@ -50,7 +50,10 @@ def doctor_rows() -> list[list[Any]]:
 
     from pcsim.datasets.store import data_root
 
-    rows: list[list[Any]] = [["python", platform.python_version()], ["machine", f"{platform.machine()}, {os.cpu_count()} cores"]]
+    rows: list[list[Any]] = [
+        ["python", platform.python_version()],
+        ["machine", f"{platform.machine()}, {os.cpu_count()} cores"],
+    ]
     for name in ("pcsim", "torch", "numpy", "zarr", "xarray", "brian2", "arviz", "torchmetrics"):
         try:
             rows.append([name, metadata.version(name)])
@@ -64,9 +67,16 @@ def doctor_rows() -> list[list[Any]]:
     else:
         rows.append(["cuda", "none; studies run on the CPU"])
     rows.append(["threads", torch.get_num_threads()])
-    rows.append(["C++ compiler", shutil.which("c++") or shutil.which("g++") or "none (Brian2 then runs on numpy)"])
+    rows.append(
+        ["C++ compiler", shutil.which("c++") or shutil.which("g++") or "none (Brian2 then runs on numpy)"]
+    )
     for what, folder in (("data", data_root()), ("runs", Path("runs").resolve())):
         place = next(p for p in (folder, *folder.parents) if p.exists())
         free_space = shutil.disk_usage(place).free / 2**30
-        rows.append([what, f"{folder} ({'writable' if os.access(place, os.W_OK) else 'NOT WRITABLE'}, {free_space:.0f} GiB free)"])
+        rows.append(
+            [
+                what,
+                f"{folder} ({'writable' if os.access(place, os.W_OK) else 'NOT WRITABLE'}, {free_space:.0f} GiB free)",
+            ]
+        )
     return rows

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 def run_command(
-    study: Path, overrides: Sequence[str], out_dir: Path | None, *, fresh: bool, dry_run: bool, max_time: str | None
+    study: Path,
+    overrides: Sequence[str],
+    out_dir: Path | None,
+    *,
+    fresh: bool,
+    dry_run: bool,
+    max_time: str | None,
 ) -> None:
     """Run a study, or say that it is complete, or show what would run."""
     loaded = load_study(study, overrides)
@@ -111,7 +117,9 @@ def show_plan(plan: "Plan", materials: "Materials", run_to: "RunDirectory") -> N
     # weights, their gradient, two moments of the optimiser
     rows.append(["weights, gradients and optimiser", readable(4 * size)])
     if materials.split is not None:
-        rows.append(["training images", f"{len(materials.split.train):,} ({readable(materials.split.train.nbytes)})"])
+        rows.append(
+            ["training images", f"{len(materials.split.train):,} ({readable(materials.split.train.nbytes)})"]
+        )
     if plan.study.record is not None:
         _, layout = run.session_of(plan, materials, params)
         rows.append(["trace on disk", readable(sum(trace_bytes(layout).values()))])

@@ -61,7 +61,9 @@ def store_landscape(plan: Plan, run_to: RunDirectory, run: RunView) -> None:
         here = grid["position"].isel(image=position)
         z = _tensor(plan, here).reshape(-1, *plan.circuit.nodes[node].shape)
         held = {
-            n: _tensor(plan, trace[n]["observed"].isel(image=images[position])).expand(len(z), *plan.circuit.nodes[n].shape)
+            n: _tensor(plan, trace[n]["observed"].isel(image=images[position])).expand(
+                len(z), *plan.circuit.nodes[n].shape
+            )
             for n in plan.study.clamp
         }
         with torch.no_grad():
@@ -73,5 +75,6 @@ def store_landscape(plan: Plan, run_to: RunDirectory, run: RunView) -> None:
     landscape.save(grid, run_to.path)
 
 
-def _tensor(plan: Plan, array: xr.DataArray) -> Tensor:
+def _tensor(plan: Plan, array: xr.DataArray | xr.DataTree) -> Tensor:
+    assert isinstance(array, xr.DataArray)
     return torch.as_tensor(array.to_numpy(), dtype=plan.dtype, device=plan.device)

@@ -34,7 +34,8 @@ def evaluate(
     wanted = plan.study.evaluation
     measures = {"log_likelihood": _log_likelihood, "elbo": _elbo, "reconstruction": _reconstruction}
     active = [name for name in measures if getattr(wanted, name) is not None]
-    summary, arrays = {}, {}
+    summary: Summary = {}
+    arrays: Arrays = {}
     n_image = max((getattr(wanted, name).images for name in active), default=0)
     values = _held_out(plan, materials, n_image)
     with reporter.task(f"evaluating at update {update}", len(active) + bool(wanted.samples)) as advance:

@@ -15,13 +15,16 @@ from pcsim.engines.torch.program import Bound, NodePlan, Params, Program
 from pcsim.engines.torch.starts import Map, encoder_start, map_start, prior_start
 from pcsim.engines.torch.target import CircuitTarget, Clamp
 from pcsim.errors import StudyError, nearest
-from pcsim.inference.chain import WithEnergy, check, guard_due, start_guard
+from pcsim.inference.chain import WithEnergy, check, guard_due, run_chain, start_guard
+from pcsim.inference.kernels import adam
 from pcsim.inference.rng import seed_stream
 from pcsim.inference.types import Info, Kernel, Rng, Tree
 from pcsim.record import Coord, Layout, TraceWriter, Variable, block_size, phases, recorded_steps
 from pcsim.record.buffer import BlockBuffer
 from pcsim.record.probes import PROBES, Moment, probe
 
+DESCENT = 150
+"""Steps of each of the two descents that look for the least energy."""
 FLOATS = {torch.float32: "float32", torch.float64: "float64"}
 
 
@@ -124,7 +127,12 @@ def _static(session: Session, dtype: str) -> list[Variable]:
                 Variable(f"{node.name}/precision", tuple(value.shape), None, (), "float64", axes,
                          long_name="precision of the node's distribution")
             )  # fmt: skip
-    for edge in circuit.encoder if set(e.parent for e in circuit.encoder) <= set(session.values) else ():
+    if any("energy" in wanted.read for wanted in session.probes):
+        found.append(
+            Variable("energy_minimum", (), None, ("image",), "float64", units="nat",
+                     long_name="least energy that descents from the chains' ends find")
+        )  # fmt: skip
+    for edge in circuit.encoder if {e.parent for e in circuit.encoder} <= set(session.values) else ():
         shape = circuit.nodes[edge.child].shape
         for name, text in (("mean", "mean of q(z|x)"), ("scale", "standard deviation of q(z|x)")):
             found.append(
@@ -221,7 +229,8 @@ def record(
     chain, shown = (seed_stream(seed, *path, name, device=device) for name in ("chain", "shown"))
     bound = session.program.bind(session.params)
     sweeps = _sweeps(session)
-    writer.put_static(_static_values(session, bound, sweeps, writer.layout))
+    static = _static_values(session, bound, sweeps)
+    writer.put_static({v.path: static[v.path] for v in writer.layout.static if v.path in static})
     with torch.no_grad(), BlockBuffer(writer, device=device) as buffer:
         rows = session.n_image * session.n_chain
         evoked = CircuitTarget(bound, _clamp(session, tuple(session.values)), rows, mobility=session.mobility)
@@ -235,7 +244,23 @@ def record(
             before = {**free.held, **state.position}
         start = _evoked_start(session, evoked, chain, sweeps, before)
         watch = Watch(evoked, buffer, writer.layout, shown)
-        _phase(session.kernel, evoked, chain, start, range(session.steps + 1), watch, tick)
+        state = _phase(session.kernel, evoked, chain, start, range(session.steps + 1), watch, tick)
+        if any(v.path == "energy_minimum" for v in writer.layout.static):
+            writer.put_static(
+                {"energy_minimum": _least_energy(evoked, chain, state.position, session.n_chain)}
+            )
+
+
+def _least_energy(target: CircuitTarget, rng: Rng, position: Tree, n_chain: int) -> Any:
+    """min U per image over its chains after a descent, `[image]`: where the energy of a sampler stands above.
+
+    Adam with a large and then a small step; an upper bound of the true minimum, as any descent gives.
+    """
+    for step_size in (0.05, 0.005):
+        position = run_chain(adam(step_size), target, rng, position, DESCENT).position
+    energy = target.evaluate(position, True).energy
+    assert energy is not None
+    return energy.reshape(-1, n_chain).amin(1).cpu().double().numpy()
 
 
 def _clamp(session: Session, names: tuple[str, ...]) -> Clamp:
@@ -287,9 +312,7 @@ def _phase(
     return state
 
 
-def _static_values(
-    session: Session, bound: Bound, sweeps: dict[str, encoder.Sweep], layout: Layout
-) -> dict[str, Any]:
+def _static_values(session: Session, bound: Bound, sweeps: dict[str, encoder.Sweep]) -> dict[str, Any]:
     values: dict[str, Any] = {f"{n}/observed": v.cpu().numpy() for n, v in session.values.items()}
     for node in bound.nodes:
         precision = precision_of(node)
@@ -298,7 +321,7 @@ def _static_values(
     for name, sweep in sweeps.items():
         values[f"encoder/{name}/mean"] = sweep.mean.cpu().numpy()
         values[f"encoder/{name}/scale"] = sweep.variance.sqrt().cpu().numpy()
-    return {v.path: values[v.path] for v in layout.static}
+    return values
 
 
 def attributes(circuit: Circuit, **more: Any) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class Data(Strict):
     train: Positive | None = None
     validation: NotNegative = 0
     test: Positive | None = None
+    seed: NotNegative = 0
+    """Of the split: studies that differ in their own seed keep the same held-out images."""
     binarise: Annotated[int, Field(ge=0, le=254)] | None = None
     """Pixels above this level are 1, the others 0."""
     size: Positive | None = None

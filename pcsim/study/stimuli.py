@@ -127,7 +127,7 @@ def clamping_of(
 
 
 def mask_of(source: Source, node: Node, value: Any, dtype: torch.dtype) -> Tensor:
-    """1 where the node is held at data: `top`, `bottom`, `left`, `right` (that half), a list, or {box: [y0, x0, y1, x1]}."""
+    """1 where the node is held at data: `top`, `bottom`, `left`, `right`, {box: [y0, x0, y1, x1]}, or 0/1 values."""
     path = ("mask", node.name)
     mask = torch.zeros(node.shape, dtype=dtype)
     if isinstance(value, str) and value in ("top", "bottom", "left", "right"):

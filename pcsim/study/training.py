@@ -43,7 +43,7 @@ def materials_of(plan: Plan) -> Materials:
         return Materials(None, None, None, clamping)
     images = datasets.load(study.data.name, **data_options(plan.loaded))
     check_images(plan.circuit, study.clamp, images.shape)
-    split = datasets.split(images, study.data.train, study.data.validation, study.data.test, study.seed)
+    split = datasets.split(images, study.data.train, study.data.validation, study.data.test, study.data.seed)
     if study.learning and study.learning.batch_size > len(split.train):
         plan.loaded.source.fail(
             ("learning", "batch_size"),

@@ -74,9 +74,7 @@ def random_circuit(seed: int, n_node: int) -> GaussianCircuit:
             nodes[child]["mean"] = mean.tolist()
             offset[part] = mean
         if len(nodes) == n_node:  # whoever has no edge yet is a parent of the last node
-            chosen = [
-                n for n in earlier if n in chosen or all(n not in (e["from"], e["to"]) for e in edges)
-            ]
+            chosen = [n for n in earlier if n in chosen or all(n not in (e["from"], e["to"]) for e in edges)]
         for parent in chosen:
             weight = 0.8 * rng.normal(size=(part.stop - part.start, parts[parent].stop - parts[parent].start))
             bias = rng.normal(size=len(weight))

@@ -27,7 +27,7 @@ class EdgePlan(NamedTuple):
     child: str
     key: str
     layers: tuple[Layer, ...]
-    params: tuple[Mapping[str, Tensor], ...]
+    params: tuple[dict[str, Tensor], ...]
     dtype: torch.dtype | None
     """The precision inside the edge where it differs from the state's (bfloat16)."""
 
