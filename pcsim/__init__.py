@@ -18,6 +18,8 @@ _HOME = {
     "Circuit": "pcsim.circuit.graph",
     "Kernel": "pcsim.inference.types",
     "Draws": "pcsim.learning.draws",
+    "Map": "pcsim.engines.torch.starts",
+    "Probe": "pcsim.api",
     "langevin": "pcsim.inference.kernels",
     "mala": "pcsim.inference.kernels",
     "momentum": "pcsim.inference.kernels",

@@ -34,6 +34,7 @@ EVERYTHING = (Wanted(("value", "error")), Wanted(("energy",)), Wanted(("gradient
 
 load = load_circuit
 open = open_run
+Probe = Wanted
 
 
 class Trained(NamedTuple):
@@ -150,7 +151,7 @@ def values_of(circuit: Circuit, data: Data, device: torch.device) -> dict[str, T
         if name not in circuit.nodes:
             raise StudyError(f"data: no node {name!r}; {nearest(name, circuit.nodes)}")
         node = circuit.nodes[name]
-        value = torch.as_tensor(np.asarray(given) if not isinstance(given, Tensor) else given).to(device)
+        value = (given if isinstance(given, Tensor) else torch.from_numpy(np.array(given))).to(device)
         if value.dtype == torch.uint8:
             low, high = value_range(node)
             value = value.float() * ((high - low) / 255) + low
@@ -192,4 +193,4 @@ def parameters_of(
     return params
 
 
-__all__ = ["Draws", "Map", "Preconditioner", "Run", "Trained", "Wanted", "load", "open", "sample", "train"]
+__all__ = ["Draws", "Map", "Preconditioner", "Probe", "Run", "Trained", "load", "open", "sample", "train"]

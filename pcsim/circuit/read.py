@@ -1,5 +1,6 @@
 """From a YAML file or a Python mapping to a `Circuit`, or to the error that says what to mend and where."""
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ TRACE_NAMES = ("energy", "gradient_norm", "acceptance", "step_size", "temperatur
 COORDINATES = ("image", "chain", "step", "update", "phase", "time", "label")
 RESERVED = frozenset((*TRACE_NAMES, *COORDINATES))
 """Names that the root of the trace uses for something else; both engines write the same trace."""
+THINNED = re.compile(r"step_\d+")
+"""The step coordinates of thinned probes, at the root of the trace too."""
 TIME = re.compile(r"^\s*(\d+(\.\d*)?([eE][-+]?\d+)?)\s*(s|ms|us|second|msecond|usecond)\s*$")
 
 
@@ -41,9 +44,8 @@ def load_circuit(description: "Circuit | Mapping[str, Any] | str | Path") -> Cir
         return read_circuit(Source("circuit", dict(description), {}, CircuitError))
     path = Path(description)
     if not path.is_file():
-        near = (
-            nearest(path.name, (p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
-        )
+        others = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        near = nearest(path.name, others) if others else f"{path.parent} holds no YAML files"
         raise CircuitError(f"{path}: no such circuit file; {near}")
     return read_circuit(read_yaml(path, CircuitError))
 
@@ -59,6 +61,7 @@ def read_circuit(source: Source) -> Circuit:
         _edge(source, ("edges", i), value, nodes) for i, value in enumerate(_list(source, data, "edges"))
     )
     ordered = _order(source, nodes, edges)
+    _check_roots(source, names, edges)
     encoder = tuple(
         _encoder_edge(source, ("encoder", i), value, nodes)
         for i, value in enumerate(_list(source, data, "encoder"))
@@ -87,9 +90,9 @@ def _plain_spec(value: Any) -> Any:
 
 def _node(source: Source, name: str, value: Any) -> Node:
     path: Path_ = ("nodes", name)
-    if not re.fullmatch(r"[A-Za-z]\w*", name):
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
         source.fail(path, f"a node's name is letters, digits and _ after a letter, found {name!r}")
-    if name in RESERVED:
+    if name in RESERVED or THINNED.fullmatch(name):
         source.fail(path, f"the name {name!r} is taken by the trace; choose another, for example {name}_node")
     data = check_keys(source, path, value, NODE_KEYS, "a node")
     shape = _shape(source, (*path, "shape"), data.get("shape"))
@@ -155,13 +158,20 @@ def _own_distribution(source: Source, path: Path_, value: Any, learn: tuple[str,
 
 
 def _check_mean(source: Source, path: Path_, mean: Any, shape: Shape) -> None:
-    sizes: list[int] = []
-    value = mean
-    while isinstance(value, list | tuple) and value:
-        sizes.append(len(value))
-        value = value[0]
-    if isinstance(value, bool) or not isinstance(value, int | float) or (sizes and tuple(sizes) != shape):
+    if not _number(mean) and not _filled(mean, shape):
         source.fail(path, f"expected a number or values of shape {list(shape)}, found {mean!r}")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _filled(value: Any, shape: Shape) -> bool:
+    """Is `value` a nested list of finite numbers, of exactly that shape?"""
+    if not shape:
+        return _number(value)
+    whole = isinstance(value, list | tuple) and len(value) == shape[0]
+    return whole and all(_filled(item, shape[1:]) for item in value)
 
 
 def _time(source: Source, path: Path_, value: Any) -> str | None:
@@ -195,7 +205,7 @@ def _ends(
     ends = []
     for key in ("from", "to"):
         name = str(data.get(key))
-        if name not in nodes:
+        if not isinstance(name, str) or name not in nodes:
             source.fail((*path, key), f"no node {name!r}; {nearest(name, nodes)}")
         ends.append(nodes[name])
     layers = data.get("layers")
@@ -262,7 +272,7 @@ def _encoder_edge(source: Source, path: Path_, value: Any, nodes: Mapping[str, N
     if child.distribution.discrete:
         source.fail((*path, "to"), f"node {child.name} is discrete; an encoder gives continuous nodes only")
     beta = value.get("softplus_beta", 1.0)
-    if isinstance(beta, bool) or not isinstance(beta, int | float) or beta <= 0:
+    if not _number(beta) or beta <= 0:
         source.fail((*path, "softplus_beta"), f"expected a positive number, found {beta!r}")
     return EncoderEdge(parent.name, child.name, layers, float(beta))
 
@@ -276,6 +286,21 @@ def _check_encoder(source: Source, encoder: tuple[EncoderEdge, ...]) -> None:
             source.fail(
                 ("encoder", index, "from"),
                 f"node {edge.parent} is itself given by the encoder; an encoder reads observed nodes only",
+            )
+
+
+def _check_roots(source: Source, nodes: Mapping[str, Any], edges: tuple[Edge, ...]) -> None:
+    """A mean is the prediction of a root; elsewhere the parents give it."""
+    for edge in edges:
+        value = nodes[edge.child]
+        place, learned = ("nodes", edge.child), value.get("learn", [])
+        if "mean" in value:
+            source.fail(
+                (*place, "mean"), f"node {edge.child} has a parent ({edge.parent}), which predicts it"
+            )
+        if "mean" in ([learned] if isinstance(learned, str) else learned):
+            source.fail(
+                (*place, "learn"), f"mean: node {edge.child} has a parent ({edge.parent}), which predicts it"
             )
 
 

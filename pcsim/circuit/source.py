@@ -65,14 +65,14 @@ def read_yaml(path: Path, error: type[PcsimError] = StudyError) -> Source:
         raise error(f"{path}: not a text file in UTF-8 ({failure.reason})") from failure
     try:
         refused = refusal(text)
-        if refused is not None:
-            raise error(f"{path}:{refused.line}: {refused.message}")
-        tree = YAML(typ="rt", pure=True).load(text)
+        tree = YAML(typ="rt", pure=True).load(text) if refused is None else None
     except MarkedYAMLError as failure:
         line = failure.problem_mark.line + 1 if failure.problem_mark else 1
         raise error(f"{path}:{line}: not valid YAML: {failure.problem}") from failure
-    except YAMLError as failure:
+    except (YAMLError, ValueError) as failure:  # ValueError: the 45th of a month
         raise error(f"{path}: not valid YAML: {failure}") from failure
+    if refused is not None:
+        raise error(f"{path}:{refused.line}: {refused.message}")
     lines: dict[Path_, int] = {(): 1}
     source = Source(str(path), None, lines, error)
     values = _plain(tree, (), lines, source)
@@ -115,7 +115,7 @@ def parse_override(text: str) -> tuple[Path_, Any]:
         raise StudyError(f"override {text!r}: expected key.path=value, for example inference.steps=50")
     try:
         return tuple(parts), YAML(typ="safe", pure=True).load(value)
-    except YAMLError as failure:
+    except (YAMLError, ValueError) as failure:
         raise StudyError(f"override {text!r}: the value is not valid YAML: {failure}") from failure
 
 
@@ -185,7 +185,10 @@ def _explain(source: Source, path: Path_, model: type[BaseModel], value: Any, it
     if item["type"] == "extra_forbidden":
         owner = _owner(model, item["loc"][:-1])
         names = owner.model_fields if owner else {}
-        return place, f"unknown key; {nearest(item['loc'][-1], names) if names else 'no keys are expected here'}"
+        return (
+            place,
+            f"unknown key; {nearest(item['loc'][-1], names) if names else 'no keys are expected here'}",
+        )
     if item["type"] == "missing":
         return place, "missing; this key is needed"
     text = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")

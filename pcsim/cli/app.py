@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from pcsim.cli import data
-from pcsim.cli.terminal import Bars, friendly, out, table
+from pcsim.cli.terminal import Bars, err, friendly, out, table
+from pcsim.errors import PcsimError
 
 app = typer.Typer(
     help="Predictive-coding circuits as sampling machines.",
@@ -53,8 +54,15 @@ def check(
     """Read studies and circuits and report every mistake, without running anything."""
     from pcsim.cli.running import check_command
 
+    mistakes = 0
     for file in files:
-        out.print(f"{file}: {check_command(file)}", markup=False)
+        try:
+            out.print(f"{file}: {check_command(file)}", markup=False)
+        except PcsimError as failure:
+            mistakes += 1
+            err.print(f"error: {failure}", style="red", markup=False)
+    if mistakes:
+        raise SystemExit(2)
 
 
 @app.command()

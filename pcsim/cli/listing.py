@@ -16,11 +16,14 @@ def status_rows(folder: Path) -> list[list[Any]]:
 
     if not folder.is_dir():
         raise RunError(f"{folder}: no such folder; `pcsim run STUDY` makes one")
-    found = []
+    found: list[list[Any]] = []
     for manifest in sorted(folder.glob("**/manifest.json")):
         directory = RunDirectory(manifest.parent)
-        content = read_manifest(directory)
-        metrics = read_metrics(directory.metrics)
+        try:
+            content, metrics = read_manifest(directory), read_metrics(directory.metrics)
+        except RunError as failure:
+            found.append([str(directory.path), f"damaged: {failure}", "", "", ""])
+            continue
         last = max(metrics, key=lambda row: row["update"], default={"update": 0, "seconds": 0.0})
         state = content.get("status", "?")
         if state == "running" and not _alive(directory.path):

@@ -149,11 +149,15 @@ def check_command(path: Path) -> str:
     from pcsim.circuit.read import load_circuit
     from pcsim.circuit.source import read_yaml
     from pcsim.study.build import build
+    from pcsim.study.drawing import check_figures
+    from pcsim.study.run import milestones_of
 
-    if path.is_file() and "nodes" in (read_yaml(path, CircuitError).data or {}):
+    if path.is_file() and "nodes" in read_yaml(path, CircuitError).data:
         circuit = load_circuit(path)
         return f"a circuit of {len(circuit.nodes)} nodes and {len(circuit.edges)} edges, without mistakes"
     plan = build(load_study(path))
+    milestones_of(plan)
+    check_figures(plan)
     return f"a study of {len(plan.circuit.nodes)} nodes, without mistakes"
 
 

@@ -19,7 +19,9 @@ from rich.progress import (
 
 from pcsim.errors import PcsimError
 
-out = Console(highlight=False)
+WIDE = 200
+"""Columns of a table that goes to a file or another program."""
+out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -86,6 +88,10 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
         except BrokenPipeError:
             sys.stderr.close()
             raise SystemExit(0) from None
+        except OSError as failure:
+            where = f"{failure.filename}: " if failure.filename else ""
+            err.print(f"error: {where}{failure.strerror or failure}", style="red", markup=False)
+            raise SystemExit(2) from None
 
     return wrapped
 

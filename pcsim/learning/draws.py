@@ -61,8 +61,9 @@ def expectation(
     """Run a chain and average over its counted draws: E_p[∂U/∂θ] by Monte Carlo, gathered where it moves.
 
     Fisher's identity: −∂ log p(x)/∂θ = E_{p(z|x)}[∂U/∂θ]. The parameter gradient comes from the evaluation
-    that the next drift needs anyway, and only at draws that count.
+    that the next drift needs anyway, and only at draws that count. Raises `StudyError` where no draw counts.
     """
+    draws.check(steps, kernel.warm_up)
     plain, learning = target.learning(False), target.learning(True)
     gradient: dict[str, Tensor] = {}
     first: Tree = {}

@@ -116,13 +116,16 @@ def learn_batch(learner: Learner, method: Method, batch: Batch, rng: Rng, update
         return Outcome(target, state.position, cost)
     needs_moments = OBJECTIVES[method.objective][0] > 0
     result = expectation(method.kernel, target, rng, start, method.steps, method.draws, moments=needs_moments)
-    if learner.theta is not None:
-        descend(learner.theta, params, {n: g / rows for n, g in result.gradient.items()})
-    if learner.phi is not None and method.objective != "none":
+    fast: Params = {}
+    if learner.phi is not None and method.objective != "none":  # before θ moves: both from the same θ
         begin = (start, result.start) if warm else _fresh_draw(target, rng, sweeps, method.n_chain)
         moments = (result.first, result.second)
-        descend(learner.phi, params, _encoder_gradient(method, sweeps, begin, moments, n_image))
+        fast = _encoder_gradient(method, sweeps, begin, moments, n_image)
         cost += 0 if warm else 1
+    if learner.theta is not None:
+        descend(learner.theta, params, {n: g / rows for n, g in result.gradient.items()})
+    if learner.phi is not None and fast:
+        descend(learner.phi, params, fast)
     if method.start == "previous":
         _keep(learner, batch, method.n_chain, result.state.position)
     return Outcome(target, result.state.position, cost)
@@ -177,6 +180,8 @@ def _encoder_gradient(
     position, point = begin
     result: Params = {}
     for name, sweep in sweeps.items():
+        if name not in position:  # clamped: there is nothing to infer
+            continue
         pulls: list[tuple[float, Pull]] = []
         if forward:
             first, second = (
@@ -195,6 +200,10 @@ def _encoder_gradient(
 
 def _incremental(learner: Learner, method: Method, target: CircuitTarget, rng: Rng, start: Tree) -> Any:
     """z and θ move together: both from the errors at z^(t), θ first only in the order of writing."""
+    if method.objective != "none" or method.start == "previous":
+        raise StudyError(
+            "learning.update: step moves θ along one chain; it takes no encoder objective and no start: previous"
+        )
     if learner.theta is None:
         raise StudyError("learning.update: step needs something to learn; the circuit has no free parameter")
     moving = target.learning(True)

@@ -1,12 +1,13 @@
 """From a checked study to the values that run it: circuit, program, kernel, method, clamp."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from pydantic import ConfigDict, create_model
+from pydantic import ConfigDict, Strict, StrictInt, create_model
 
 from pcsim.circuit.graph import Circuit
 from pcsim.circuit.read import load_circuit, seconds
@@ -15,15 +16,19 @@ from pcsim.engines.torch.program import Program
 from pcsim.engines.torch.starts import Map
 from pcsim.errors import CircuitError, StudyError, nearest
 from pcsim.inference.kernels import KERNELS
+from pcsim.inference.limits import positive
 from pcsim.inference.preconditioners import PRECONDITIONERS
 from pcsim.inference.types import Kernel
 from pcsim.learning.draws import Draws
 from pcsim.learning.learner import OBJECTIVES, Method
 from pcsim.learning.optimizers import OPTIMIZERS
+from pcsim.study.checks import check_clamp, check_evaluation, check_record
 from pcsim.study.load import LoadedStudy
 from pcsim.study.schema import Named, Study
 
 STARTS = ("prior", "encoder", "previous", "map")
+STRICT: Mapping[Any, Any] = {int: StrictInt, float: Annotated[float, Strict()]}
+"""A number is not a text, and `true` is no number."""
 PRECONDITIONED = ("langevin",)
 """Kernels that take a preconditioner."""
 
@@ -52,14 +57,16 @@ def build(loaded: LoadedStudy) -> Plan:
     study, source = loaded.study, loaded.source
     circuit = circuit_of(loaded)
     edge_dtype = torch.bfloat16 if study.edge_dtype == "bfloat16" else None
-    _check_clamp(circuit, source, study)
+    check_clamp(circuit, source, study)
+    check_record(circuit, source, study)
+    check_evaluation(circuit, source, study)
     kernel = kernel_of(source, study)
     start = start_of(source, study, circuit)
     mobility = _mobility(circuit, source, study)
     method = method_of(source, study, circuit, kernel, start)
     if method is not None:
         method = method._replace(mobility=mobility)
-    device = device_of(study.device)
+    device = _device(source, study.device)
     dtype = dtype_of(study, circuit)
     return Plan(loaded, circuit, Program(circuit, edge_dtype), kernel, method, start, mobility, device, dtype)
 
@@ -86,7 +93,7 @@ def arguments_of(
 ) -> dict[str, Any]:
     """`given` checked against a function's signature: unknown, missing and mistyped arguments are reported."""
     fields: dict[str, Any] = {
-        name: (p.annotation, ... if p.default is p.empty else p.default)
+        name: (STRICT.get(p.annotation, p.annotation), ... if p.default is p.empty else p.default)
         for name, p in inspect.signature(function, eval_str=True).parameters.items()
         if name not in skip
     }
@@ -118,7 +125,10 @@ def kernel_of(source: Source, study: Study) -> Kernel:
         make, options = chosen(
             source, ("inference", "preconditioner"), PRECONDITIONERS, inference.preconditioner
         )
-        arguments["preconditioner"] = make(**options)
+        try:
+            arguments["preconditioner"] = make(**options)
+        except ValueError as failure:
+            source.fail(("inference", "preconditioner"), str(failure).removeprefix("preconditioner."))
     elif "preconditioner" in inference.model_fields_set and inference.preconditioner.name != "none":
         source.fail(
             ("inference", "preconditioner"), f"kernel {inference.kernel.name} takes no preconditioner"
@@ -126,7 +136,7 @@ def kernel_of(source: Source, study: Study) -> Kernel:
     try:
         kernel: Kernel = function(**arguments)
     except ValueError as failure:
-        source.fail(path, str(failure))
+        source.fail(path, str(failure).removeprefix("kernel."))
     return kernel
 
 
@@ -143,6 +153,10 @@ def method_of(source: Source, study: Study, circuit: Circuit, kernel: Kernel, st
         )
     if objective != "none" and not circuit.encoder:
         source.fail(("learning", "encoder", "objective"), f"{objective}: the circuit has no encoder")
+    # checked here too, so that `pcsim check` sees them; the learner makes its own
+    optimizer_of(source, ("learning", "optimizer"), learning.optimizer)
+    if learning.encoder.optimizer is not None:
+        optimizer_of(source, ("learning", "encoder", "optimizer"), learning.encoder.optimizer)
     if learning.learner == "elbo":
         if not circuit.encoder:
             source.fail(("learning", "learner"), "elbo needs an encoder, and the circuit has none")
@@ -181,13 +195,16 @@ def start_of(source: Source, study: Study, circuit: Circuit) -> Any:
         return named.name
     given = dict(named.arguments)
     steps = given.pop("steps", 100)
-    if not isinstance(steps, int) or steps < 1:
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         source.fail((*path, "steps"), f"expected a positive number of steps, found {steps!r}")
     kernel_name = given.pop("kernel", "adam")
-    if kernel_name not in KERNELS:
+    if not isinstance(kernel_name, str) or kernel_name not in KERNELS:
         source.fail((*path, "kernel"), f"no kernel {kernel_name!r}; {nearest(kernel_name, KERNELS)}")
     arguments = arguments_of(source, path, KERNELS[kernel_name], given, ("preconditioner",))
-    return Map(KERNELS[kernel_name](**arguments), steps)
+    try:
+        return Map(KERNELS[kernel_name](**arguments), steps)
+    except ValueError as failure:
+        source.fail(path, str(failure).removeprefix("kernel."))
 
 
 def optimizer_of(
@@ -195,6 +212,11 @@ def optimizer_of(
 ) -> Callable[[list[torch.Tensor]], torch.optim.Optimizer]:
     """A function from parameters to the optimiser that the study names."""
     function, arguments = chosen(source, path, OPTIMIZERS, named, ("params",))
+    try:
+        function([torch.zeros(1)], **arguments)  # the optimiser checks its own ranges
+        positive("step_size", arguments["step_size"])
+    except ValueError as failure:
+        source.fail(path, str(failure))
     return lambda params: function(params, **arguments)
 
 
@@ -202,12 +224,21 @@ def device_of(name: str) -> torch.device:
     """`auto` is cuda where there is one; a device that is not there is an error, never a fallback."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise StudyError(f"no device {name!r}; {nearest(name, ('auto', 'cpu', 'cuda', 'cuda:1'))}")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as failure:
         raise StudyError(f"device {name!r} cannot be used here: {str(failure).splitlines()[0]}") from failure
     return device
+
+
+def _device(source: Source, name: str) -> torch.device:
+    try:
+        return device_of(name)
+    except StudyError as failure:
+        source.fail(("device",), str(failure))
 
 
 def dtype_of(study: Study, circuit: Circuit) -> torch.dtype:
@@ -221,6 +252,11 @@ def _mobility(circuit: Circuit, source: Source, study: Study) -> dict[str, float
     """dt/τ per node, relative to the kernel's step size: γ_n = dt/τ_n where a node has a τ."""
     result: dict[str, float] = {}
     step = study.inference.kernel.arguments.get("step_size")
+    if study.dt is not None:
+        try:
+            seconds(study.dt)
+        except CircuitError as failure:
+            source.fail(("dt",), str(failure))
     for node in circuit.nodes.values():
         if node.tau is None:
             continue
@@ -231,19 +267,6 @@ def _mobility(circuit: Circuit, source: Source, study: Study) -> dict[str, float
         if step is not None:
             result[node.name] = seconds(study.dt) / seconds(node.tau) / float(step)
     return result
-
-
-def _check_clamp(circuit: Circuit, source: Source, study: Study) -> None:
-    for key in ("clamp", "mask"):
-        for name in getattr(study, key):
-            if name not in circuit.nodes:
-                source.fail((key, name), f"no node {name!r}; {nearest(name, circuit.nodes)}")
-    for name in study.mask:
-        if name not in study.clamp:
-            source.fail(("mask", name), f"node {name} has a mask but no clamp")
-    for edge in circuit.encoder:
-        if edge.parent not in study.clamp and (study.learning or study.inference.start.name == "encoder"):
-            source.fail(("clamp",), f"the encoder reads node {edge.parent}, which is not clamped")
 
 
 def version() -> str:

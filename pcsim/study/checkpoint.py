@@ -1,5 +1,6 @@
 """The state of a training, saved whole and loaded without running anybody's code."""
 
+import hashlib
 import io
 import pickle
 import zipfile
@@ -16,6 +17,7 @@ from pcsim.learning.learner import Learner
 from pcsim.study.directory import RunDirectory, write_atomically
 
 FORMAT = 1
+KEYS = {"params", "theta", "phi", "previous", "progress"}
 
 
 class Progress(NamedTuple):
@@ -69,10 +71,9 @@ def _load(path: Path) -> dict[str, Any]:
         pickle.UnpicklingError,
         zipfile.BadZipFile,
     ) as failure:
-        raise RunError(
-            f"{path}: cannot be read ({str(failure).splitlines()[0][:120]}); {advice}"
-        ) from failure
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        cause = (str(failure).splitlines() or [type(failure).__name__])[0][:120]
+        raise RunError(f"{path}: cannot be read ({cause}); {advice}") from failure
+    if not isinstance(state, dict) or state.get("format") != FORMAT or not state.keys() >= KEYS:
         raise RunError(f"{path}: not a checkpoint of this version of pcsim; --fresh starts anew")
     return state
 
@@ -84,14 +85,26 @@ def save_weights(path: Path, params: dict[str, Tensor]) -> None:
 
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Parameters of a run directory or a safetensors file."""
-    file = RunDirectory(path).weights if path.is_dir() else path
-    if not file.is_file():
-        raise RunError(f"weights: {file}: no such file; name a run directory or a .safetensors file")
+    file = weights_file(path)
     try:
         with safe_open(file, framework="pt") as content:
             return {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118  # not a mapping
     except (SafetensorError, OSError) as failure:
         raise RunError(f"weights: {file}: not a readable safetensors file ({failure})") from failure
+
+
+def weights_file(path: Path) -> Path:
+    """The safetensors file of a run directory, or the file itself."""
+    file = RunDirectory(path).weights if path.is_dir() else path
+    if not file.is_file():
+        raise RunError(f"weights: {file}: no such file; name a run directory or a .safetensors file")
+    return file
+
+
+def digest(path: Path) -> str:
+    """Sixteen hex digits of the content of a run's weights or of a safetensors file."""
+    with weights_file(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
 
 
 def copy_into(params: dict[str, Tensor], given: dict[str, Tensor], origin: Path) -> None:

@@ -1,6 +1,7 @@
 """A run directory: one run at a time in it, files written whole or not at all, a manifest of how it was made."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -16,6 +17,14 @@ from typing import Any, NamedTuple
 from pcsim.errors import RunError
 
 PACKAGES = ("pcsim", "torch", "numpy", "zarr", "xarray", "pydantic")
+
+
+_FULL = "; free some space and run the same command again, it goes on from there"
+_DENIED = "; choose another directory with --out"
+ADVICE = {
+    errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EACCES: _DENIED, errno.EPERM: _DENIED, errno.EROFS: _DENIED,
+}  # fmt: skip
+"""What helps against a failed write, by error number."""
 
 
 class RunDirectory(NamedTuple):
@@ -75,6 +84,10 @@ def locked(directory: RunDirectory) -> Iterator[None]:
             raise RunError(
                 f"{directory.path}: another run is at work there (process {owner}); wait for it or use --out"
             ) from None
+        except OSError as failure:
+            raise RunError(
+                f"{directory.path}: cannot be locked against a second run ({failure.strerror}); use --out"
+            ) from failure
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()
@@ -92,18 +105,21 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(handle.fileno())
         os.replace(partial, path)
     except OSError as failure:
-        partial.unlink(missing_ok=True)
-        advice = "; free some space and run the same command again" if failure.errno == 28 else ""
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        advice = ADVICE.get(failure.errno or 0, "")
         raise RunError(f"{path}: cannot write ({failure.strerror}){advice}") from failure
 
 
 def read_manifest(directory: RunDirectory) -> dict[str, Any]:
     """The manifest of a run; empty when it has none yet."""
     try:
-        content: dict[str, Any] = json.loads(directory.manifest.read_text())
+        content: Any = json.loads(directory.manifest.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("not a JSON object")
     except FileNotFoundError:
         return {}
-    except (OSError, json.JSONDecodeError) as failure:
+    except (OSError, ValueError) as failure:
         raise RunError(f"{directory.manifest}: cannot be read ({failure}); --fresh starts anew") from failure
     return content
 
@@ -155,6 +171,8 @@ class Metrics:
 
     def __init__(self, path: Path, update: int) -> None:
         kept = [row for row in read_metrics(path) if row["update"] <= update]
+        self.evaluated = {row["update"] for row in kept if row["kind"] == "evaluation"}
+        """Updates whose evaluation is done."""
         text = "".join(json.dumps(row) + "\n" for row in kept)
         write_atomically(path, text.encode())
         self._path = path
@@ -165,14 +183,34 @@ class Metrics:
             with self._path.open("a") as handle:
                 handle.write(json.dumps(row) + "\n")
         except OSError as failure:
-            raise RunError(f"{self._path}: cannot write ({failure.strerror})") from failure
+            advice = ADVICE.get(failure.errno or 0, "")
+            raise RunError(f"{self._path}: cannot write ({failure.strerror}){advice}") from failure
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics file; a line that a kill cut short is left out."""
+    """The whole lines of a metrics file; a line that a kill cut short is left out.
+
+    Raises `RunError` for a line in the middle that is none: a kill does not leave that.
+    """
+    if not path.is_file():
+        return []
+    lines = path.read_text(errors="replace").splitlines()
     rows = []
-    if path.is_file():
-        for line in path.read_text().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                rows.append(json.loads(line))
+    for number, line in enumerate(lines, 1):
+        row = _metrics_row(line)
+        if row is not None:
+            rows.append(row)
+        elif number < len(lines):
+            raise RunError(
+                f"{path}:{number}: not a line of metrics: {line[:60]!r}; remove it, or --fresh starts anew"
+            )
     return rows
+
+
+def _metrics_row(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    whole = isinstance(row, dict) and {"kind", "update", "seconds"} <= row.keys()
+    return row if whole else None

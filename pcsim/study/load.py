@@ -11,8 +11,10 @@ from pcsim.circuit.source import Source, override, read_yaml, validate
 from pcsim.errors import DataError, StudyError, nearest
 from pcsim.study.schema import Study
 
-NOT_IDENTITY = ("threads", "device", "checkpoint_seconds", "figures", "description")
-"""Keys that change how a study runs or is shown, not what it computes."""
+NOT_IDENTITY = ("threads", "device", "checkpoint_seconds", "figures", "description", "weights", "circuit")
+"""Keys that change how a study runs or is shown, not what it computes, or whose content counts, not its place."""
+PLACES = ("root", "source")
+"""Where the images lie; their fingerprint says what they are."""
 
 
 class LoadedStudy(NamedTuple):
@@ -32,9 +34,8 @@ class LoadedStudy(NamedTuple):
 def load_study(path: Path, overrides: Sequence[str] = ()) -> LoadedStudy:
     """The study of a YAML file with `key.path=value` overrides; raises `StudyError` or `DataError`."""
     if not path.is_file():
-        near = (
-            nearest(path.name, (p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
-        )
+        others = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        near = nearest(path.name, others) if others else f"{path.parent} holds no YAML files"
         raise StudyError(f"{path}: no such study file; {near}")
     source = override(read_yaml(path), overrides)
     return read_study(source, path.parent, path.stem)
@@ -72,7 +73,12 @@ def data_options(loaded: LoadedStudy) -> dict[str, Any]:
 
 
 def identity(study: Study, circuit: dict[str, Any], fingerprint: str, version: str) -> str:
-    """Eight hex digits of everything that decides a study's numbers: the name of its run directory."""
+    """Eight hex digits of everything that decides a study's numbers: the name of its run directory.
+
+    `fingerprint` stands for the content of the images and of loaded weights.
+    """
     content = study.model_dump(mode="json", exclude=set(NOT_IDENTITY)) | {"circuit": circuit}
+    if content["data"] is not None:
+        content["data"] = {key: value for key, value in content["data"].items() if key not in PLACES}
     text = json.dumps([content, fingerprint, version], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -54,6 +54,8 @@ class Session(NamedTuple):
     steps: int
     probes: tuple[Wanted, ...]
     mobility: Mapping[str, float] = {}
+    scalars: Mapping[str, float] = {}
+    """Numbers that stand at the root of the trace: `step_size`, `temperature`."""
 
     @property
     def n_image(self) -> int:
@@ -119,6 +121,12 @@ def _static(session: Session, dtype: str) -> list[Variable]:
                  long_name="what the node is clamped to")
         for name in session.values
     ]  # fmt: skip
+    recorded = {name for wanted in session.probes for name in wanted.read}
+    found += [
+        Variable(name, (), None, (), "float64", long_name=name.replace("_", " "))
+        for name in session.scalars
+        if name not in recorded
+    ]
     for node in session.program.bind(session.params).nodes:
         value = precision_of(node)
         if value is not None:
@@ -164,7 +172,10 @@ def precision_of(node: NodePlan) -> Tensor | None:
 class Watch:
     """Turns the states of one phase into `Moment`s and hands them to the buffer, at the steps that are recorded."""
 
-    def __init__(self, target: CircuitTarget, buffer: BlockBuffer, layout: Layout, rng: Rng) -> None:
+    def __init__(
+        self, target: CircuitTarget, buffer: BlockBuffer, layout: Layout, rng: Callable[[int, str], Rng]
+    ) -> None:
+        """`rng` gives the stream of ancestral draws of one step and node: a resumed pass skips steps."""
         self._target, self._buffer, self._rng = target, buffer, rng
         self._paths = {v.path: v for v in layout.stepped}
         shapes = {p: (target.rows, *_full_shape(target.bound, p)) for p in self._paths}
@@ -181,7 +192,7 @@ class Watch:
         due = self._buffer.due(step)
         if not due:
             return
-        moment = self._moment(state, info, due)
+        moment = self._moment(step, state, info, due)
         values = {}
         for path in due:
             node, _, name = path.rpartition("/")
@@ -189,12 +200,14 @@ class Watch:
             values[path] = self._nothing[path] if value is None else value
         self._buffer.put(step, values)
 
-    def _moment(self, state: Any, info: Info | None, due: tuple[str, ...]) -> Moment:
+    def _moment(self, step: int, state: Any, info: Info | None, due: tuple[str, ...]) -> Moment:
         point, target = state.point, self._target
         values = {**target.held, **state.position}
         for name in target.dropped:
             if f"{name}/value" in due:
-                values[name] = _ancestral_value(target.bound, name, values, self._rng, target.rows)
+                values[name] = _ancestral_value(
+                    target.bound, name, values, self._rng(step, name), target.rows
+                )
         scaling = getattr(state, "scaling", None)
         step_size = info.step_size if info is not None and isinstance(info.step_size, Tensor) else None
         return Moment(
@@ -226,7 +239,11 @@ def record(
     starts there, else where the chain stands), 1 … are evoked. Raises `Divergence`, the trace still readable.
     """
     device = next(iter(session.params.values())).device
-    chain, shown = (seed_stream(seed, *path, name, device=device) for name in ("chain", "shown"))
+    chain = seed_stream(seed, *path, "chain", device=device)
+
+    def shown(step: int, node: str) -> Rng:
+        return seed_stream(seed, *path, "shown", step, node, device=device)
+
     bound = session.program.bind(session.params)
     sweeps = _sweeps(session)
     static = _static_values(session, bound, sweeps)
@@ -314,6 +331,7 @@ def _phase(
 
 def _static_values(session: Session, bound: Bound, sweeps: dict[str, encoder.Sweep]) -> dict[str, Any]:
     values: dict[str, Any] = {f"{n}/observed": v.cpu().numpy() for n, v in session.values.items()}
+    values |= session.scalars
     for node in bound.nodes:
         precision = precision_of(node)
         if precision is not None:

@@ -1,5 +1,6 @@
 """One study from start to end: train, evaluate, record; stop anywhere and go on from there to the same bits."""
 
+import inspect
 import io
 import shutil
 import time
@@ -10,15 +11,17 @@ import numpy as np
 import torch
 from ruamel.yaml import YAML
 
+from pcsim.circuit.read import seconds
 from pcsim.engines.torch.program import Params
 from pcsim.errors import Divergence, RunError
-from pcsim.record import Layout, TraceWriter
+from pcsim.inference.kernels import KERNELS
+from pcsim.record import Coord, Layout, TraceWriter, recorded_steps
 from pcsim.study import checkpoint, directory, recording
 from pcsim.study.build import Plan, version
 from pcsim.study.checkpoint import Progress
 from pcsim.study.directory import Metrics, RunDirectory
 from pcsim.study.evaluating import evaluate
-from pcsim.study.load import identity
+from pcsim.study.load import PLACES, identity
 from pcsim.study.reporter import Reporter
 from pcsim.study.schema import Updates
 from pcsim.study.stimuli import place
@@ -30,8 +33,14 @@ def run_directory(plan: Plan, fingerprint: str, out: Path | None) -> RunDirector
     """`runs/<study>/<hash of all that decides the numbers>`, unless the caller names a folder."""
     if out is not None:
         return RunDirectory(out)
-    name = identity(plan.study, dict(plan.circuit.spec), fingerprint, version())
-    return RunDirectory(Path("runs") / plan.loaded.name / name)
+    return RunDirectory(Path("runs") / plan.loaded.name / identity_of(plan, fingerprint))
+
+
+def identity_of(plan: Plan, fingerprint: str) -> str:
+    """The identity of a plan on images with that fingerprint, and with the weights that it loads."""
+    if plan.study.weights is not None:
+        fingerprint += checkpoint.digest(plan.loaded.path(plan.study.weights))
+    return identity(plan.study, dict(plan.circuit.spec), fingerprint, version())
 
 
 class Milestones(NamedTuple):
@@ -88,7 +97,7 @@ def run(plan: Plan, run_to: RunDirectory, materials: Materials, reporter: Report
 
 def _begin(plan: Plan, run_to: RunDirectory, materials: Materials) -> None:
     before = directory.read_manifest(run_to)
-    mine = identity(plan.study, dict(plan.circuit.spec), _fingerprint(materials), version())
+    mine = identity_of(plan, _fingerprint(materials))
     if before and before.get("identity") != mine:
         raise RunError(
             f"{run_to.path}: holds a run of another study, data or version (identity {before.get('identity')}, "
@@ -117,6 +126,9 @@ def resolved(plan: Plan) -> bytes:
     content["circuit"] = dict(plan.circuit.spec)
     if plan.study.weights is not None:
         content["weights"] = str(plan.loaded.path(plan.study.weights).resolve())
+    for key in PLACES:
+        if plan.study.data is not None and (text := getattr(plan.study.data, key)) is not None:
+            content["data"][key] = str(plan.loaded.path(text).resolve())
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = None
@@ -127,7 +139,7 @@ def resolved(plan: Plan) -> bytes:
 def is_complete(run_to: RunDirectory, plan: Plan, fingerprint: str) -> bool:
     """Has this very study run to its end in that directory?"""
     manifest = directory.read_manifest(run_to)
-    mine = identity(plan.study, dict(plan.circuit.spec), fingerprint, version())
+    mine = identity_of(plan, fingerprint)
     return manifest.get("status") == "complete" and manifest.get("identity") == mine
 
 
@@ -155,7 +167,7 @@ def _work(
         learner = learner_of(plan, params, n_train)
         progress = checkpoint.restore(run_to, learner)
     metrics = Metrics(run_to.metrics, progress.update)
-    if learner is None:
+    if learner is None or progress.update:  # a kill may have struck between the checkpoint and the weights
         checkpoint.save_weights(run_to.weights, params)
     with reporter.task("learning", stops.last, progress.update) as advance:
         for update in stops.all():
@@ -176,10 +188,11 @@ def _milestone(
 ) -> None:  # fmt: skip
     """Evaluate and record at this update, unless it is on disk already."""
     update = progress.update
-    if update in stops.evaluation and not run_to.evaluation(update).is_file():
+    if update in stops.evaluation and update not in metrics.evaluated:
         summary, arrays = evaluate(plan, materials, params, update, reporter)
-        metrics.append({"kind": "evaluation", **progress._asdict(), **summary})
+        # the line comes last: it says that the arrays are there
         save_arrays(run_to.evaluation(update), arrays)
+        metrics.append({"kind": "evaluation", **progress._asdict(), **summary})
     if update in stops.recording:
         record(plan, run_to, materials, params, stops.recording.index(update), reporter)
 
@@ -205,6 +218,7 @@ def session_of(plan: Plan, materials: Materials, params: Params) -> tuple[record
             )
         stimuli = place(materials.split.test, plan.device)
     values = materials.clamping.values(stimuli, rows)
+    arguments = study.inference.kernel.arguments
     session = recording.Session(
         plan.program, params, plan.kernel, "prior" if plan.start == "previous" else plan.start, values,
         materials.clamping.masks, tuple(n for n, what in study.clamp.items() if what == "image"),
@@ -217,30 +231,52 @@ def session_of(plan: Plan, materials: Materials, params: Params) -> tuple[record
             for p in wanted.probes
         ),
         plan.mobility,
+        {"step_size": arguments["step_size"], "temperature": temperature_of(plan)}
+        if "step_size" in arguments else {},
     )  # fmt: skip
     updates = milestones_of(plan).recording
     labels = stimuli.labels(rows) if stimuli else None
-    arguments = study.inference.kernel.arguments
+    finest = min((p.every for p in wanted.probes), default=1)
+    steps = recorded_steps(-wanted.spontaneous, wanted.steps, finest)
     layout = recording.layout_of(
         session,
         dtype=wanted.dtype or recording.FLOATS[plan.dtype],
         block=wanted.block,
         updates=updates if len(updates) > 1 else None,
-        coords=recording.label_coord(labels),
+        coords=(*recording.label_coord(labels), *time_coord(plan, steps)),
         attrs=recording.attributes(
             plan.circuit,
             study=plan.loaded.name,
             seed=study.seed,
             engine="torch",
             kernel=study.inference.kernel.name,
-            step_size=arguments.get("step_size"),
-            temperature=arguments.get("temperature", 1.0),
             preconditioner=study.inference.preconditioner.model_dump(),
             warm_up=plan.kernel.warm_up,
             versions=directory.provenance("", 0)["versions"],
         ),
     )
     return session, layout
+
+
+def temperature_of(plan: Plan) -> float:
+    """The temperature of the study's chain: stated, or the kernel's default (0 for a descent)."""
+    named = plan.study.inference.kernel
+    default = inspect.signature(KERNELS[named.name]).parameters.get("temperature")
+    return float(named.arguments.get("temperature", default.default if default else 0.0))
+
+
+def time_coord(plan: Plan, steps: range) -> tuple[Coord, ...]:
+    """Physical time of each step: dt·step in seconds with time constants, else γ·step in units of 1/curvature.
+
+    A preconditioner makes every unit's clock run at its own pace: then there is no such time.
+    """
+    inference = plan.study.inference
+    if inference.kernel.name != "langevin" or inference.preconditioner.name != "none":
+        return ()
+    if plan.study.dt is not None:
+        return (Coord("time", ("step",), np.asarray(steps) * seconds(plan.study.dt), "s", "time"),)
+    values = np.asarray(steps) * float(inference.kernel.arguments["step_size"])
+    return (Coord("time", ("step",), values, "1", "time in units of the inverse curvature"),)
 
 
 def record(
@@ -250,23 +286,32 @@ def record(
     session, layout = session_of(plan, materials, params)
     update = milestones_of(plan).recording[index]
     total = session.spontaneous + session.steps + 1
-    with (
-        TraceWriter(run_to.trace, layout, update=index if layout.updates else 0) as writer,
-        reporter.task("recording", total) as advance,
-    ):
-        if writer.n_written < len(layout.steps):
-            recording.record(session, writer, plan.study.seed, ("record", update), advance)
+    writer = TraceWriter(run_to.trace, layout, update=index if layout.updates else 0)
+    if writer.n_written == len(layout.steps):
+        writer.close()  # a kill may have come before the metadata were consolidated
+        return
+    with writer, reporter.task("recording", total) as advance:
+        recording.record(session, writer, plan.study.seed, ("record", update), advance)
 
 
 def fresh(run_to: RunDirectory) -> None:
     """Remove what an earlier run left in the directory (only what runs leave)."""
     with directory.locked(run_to):
-        for path in (
-            run_to.trace,
-            run_to.path / "evaluation",
-            run_to.path / "checkpoints",
-            run_to.path / "figures",
-        ):
-            shutil.rmtree(path, ignore_errors=True)
-        for file in (run_to.manifest, run_to.study, run_to.metrics):
-            file.unlink(missing_ok=True)
+        try:
+            # the checkpoint first: what is left after a kill in here is then taken for nothing done
+            for name in (
+                "checkpoints",
+                "metrics.jsonl",
+                "trace.zarr",
+                "evaluation",
+                "figures",
+                "study.yaml",
+                "manifest.json",
+            ):
+                path = run_to.path / name
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+        except OSError as failure:
+            raise RunError(f"{run_to.path}: cannot remove the earlier run ({failure.strerror})") from failure

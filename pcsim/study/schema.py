@@ -12,13 +12,13 @@ Updates = list[NotNegative | Literal["last"]]
 class Strict(BaseModel):
     """A frozen record that refuses unknown keys and silent conversions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Named(BaseModel):
     """`name` with that family's own arguments beside it; the family checks them."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     name: str
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pcsim.circuit.distributions.bernoulli import Bernoulli
 from pcsim.circuit.graph import Circuit, Node
-from pcsim.circuit.source import Source
+from pcsim.circuit.source import Path_, Source
 from pcsim.datasets import Part
 from pcsim.errors import DataError, StudyError
 from pcsim.study.schema import Study
@@ -116,8 +116,10 @@ def clamping_of(
                 )
             continue
         try:
-            torch.as_tensor(what, dtype=dtype).expand(node.shape)
+            finite = torch.as_tensor(what, dtype=dtype).expand(node.shape).isfinite().all()
         except (RuntimeError, TypeError, ValueError):
+            finite = torch.tensor(False)
+        if not finite or isinstance(what, bool):
             source.fail(
                 ("clamp", name),
                 f"expected image, label, a number or values of shape {list(node.shape)}, found {what!r}",
@@ -138,8 +140,8 @@ def mask_of(source: Source, node: Node, value: Any, dtype: torch.dtype) -> Tenso
                   "left": (slice(None), slice(x)), "right": (slice(None), slice(x, None))}  # fmt: skip
         mask[(..., *halves[value])] = 1
         return mask
-    if isinstance(value, dict) and list(value) == ["box"] and len(value["box"]) == 4 and len(node.shape) >= 2:
-        y0, x0, y1, x1 = value["box"]
+    if isinstance(value, dict) and list(value) == ["box"] and len(node.shape) >= 2:
+        y0, x0, y1, x1 = _box(source, (*path, "box"), value["box"], node)
         mask[..., y0:y1, x0:x1] = 1
         return mask
     try:
@@ -150,6 +152,16 @@ def mask_of(source: Source, node: Node, value: Any, dtype: torch.dtype) -> Tenso
     if not torch.isin(given, torch.tensor([0.0, 1.0], dtype=dtype)).all():
         source.fail(path, "a mask holds 1 (held at data) and 0 (free)")
     return given
+
+
+def _box(source: Source, path: Path_, value: Any, node: Node) -> list[int]:
+    """[y0, x0, y1, x1] of a box that lies inside the node and holds at least one pixel."""
+    height, width = node.shape[-2:]
+    whole = isinstance(value, list | tuple) and len(value) == 4 and all(type(v) is int for v in value)
+    if not whole or not (0 <= value[0] < value[2] <= height and 0 <= value[1] < value[3] <= width):
+        source.fail(path, f"expected [y0, x0, y1, x1] with 0 ≤ y0 < y1 ≤ {height} and 0 ≤ x0 < x1 ≤ {width}, "
+                          f"found {value!r}")  # fmt: skip
+    return list(value)
 
 
 def check_images(circuit: Circuit, clamp: Mapping[str, Any], shape: tuple[int, int, int]) -> None:

@@ -45,6 +45,7 @@ class Stopper:
         """The signal handler."""
         self.reason = signal.Signals(number).name
         if self._safe:
+            self._safe = False  # a second signal must not break what the first one still has to close
             raise Stopped(self.reason)
 
     @contextlib.contextmanager

@@ -14,7 +14,7 @@ from pcsim.engines.torch.target import CircuitTarget, Clamp
 from pcsim.errors import StudyError
 from pcsim.inference.rng import child_seed, seed_stream
 from pcsim.learning.learner import Batch, Learner, learn_batch, make_learner
-from pcsim.study import checkpoint
+from pcsim.study import checkpoint, checks
 from pcsim.study.build import Plan, optimizer_of
 from pcsim.study.checkpoint import Progress
 from pcsim.study.directory import Metrics, RunDirectory
@@ -44,11 +44,7 @@ def materials_of(plan: Plan) -> Materials:
     images = datasets.load(study.data.name, **data_options(plan.loaded))
     check_images(plan.circuit, study.clamp, images.shape)
     split = datasets.split(images, study.data.train, study.data.validation, study.data.test, study.data.seed)
-    if study.learning and study.learning.batch_size > len(split.train):
-        plan.loaded.source.fail(
-            ("learning", "batch_size"),
-            f"a batch of {study.learning.batch_size} is larger than the training set ({len(split.train)} images)",
-        )
+    checks.check_images(plan.loaded.source, study, plan.circuit, images, split)
     train = place(split.train, plan.device) if study.learning else None
     return Materials(images, split, train, clamping)
 

@@ -1,8 +1,6 @@
 """Every file in studies/ and circuits/ is sound, and every image study runs in short form by overrides alone."""
 
-import io
 import json
-import pickle
 import zipfile
 from pathlib import Path
 
@@ -10,7 +8,6 @@ import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
-from scipy.io import savemat
 from typer.testing import CliRunner
 
 from pcsim.circuit.read import load_circuit
@@ -18,11 +15,11 @@ from pcsim.circuit.source import read_yaml
 from pcsim.cli import app
 from pcsim.study.build import build
 from pcsim.study.drawing import check_figures
-from pcsim.study.load import load_study, read_study
+from pcsim.study.load import read_study
 from pcsim.study.run import milestones_of
+from tests.datasets.layouts import celeba_zip, cifar_batches, cifar_folder, sample, svhn_folder
 
 ROOT = Path(__file__).parents[2]
-SAMPLES = ROOT / ".." / "shared" / "data"
 STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
 CIRCUITS = sorted((ROOT / "circuits").glob("*.yaml"))
 N_TRAIN, N_TEST = 40, 12
@@ -34,6 +31,7 @@ SHORT = (
     "evaluation.samples=4", "evaluation.at_updates=[2, last]",
     "evaluation.log_likelihood={images: 2, particles: 2, temperatures: 5}",
     "evaluation.reconstruction={images: 2, chains: 2}",
+    "figures=[samples]",
 )  # fmt: skip
 
 
@@ -75,7 +73,9 @@ def test_check_asks_only_for_data(path, monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", ["mnist", "celeba", "cifar10", "svhn"])
 def test_three_methods_can_be_compared(name):
     """Vanilla PC, Langevin PC and VAE have one circuit, one data set, one seed and one way of being measured."""
-    pc, lpc, vae = (read_yaml(ROOT / "studies" / f"{name}_{method}.yaml").data for method in ("pc", "lpc", "vae"))
+    pc, lpc, vae = (
+        read_yaml(ROOT / "studies" / f"{name}_{method}.yaml").data for method in ("pc", "lpc", "vae")
+    )
     for key in ("seed", "circuit", "data", "clamp", "figures"):
         assert pc[key] == lpc[key] == vae[key], key
     for other in (pc, vae):
@@ -99,17 +99,12 @@ def test_paper_studies_have_the_epochs_of_the_paper(name):
     """15 epochs for PC and LPC, 50 for the VAE (Zahid, Guo, Fountas 2024, Table 1), in whole batches of 64."""
     for method, epochs in (("pc", 15), ("lpc", 15), ("vae", 50)):
         learning = read_yaml(ROOT / "studies" / f"{name}_{method}.yaml").data["learning"]
-        assert 0 <= learning["updates"] * learning["batch_size"] - epochs * EPOCHS[name] < learning["batch_size"]
+        assert (
+            0 <= learning["updates"] * learning["batch_size"] - epochs * EPOCHS[name] < learning["batch_size"]
+        )
 
 
 # --------------------------------------------------------------------- short forms on real images
-
-
-def sample(name: str) -> Path:
-    path = SAMPLES / name
-    if not path.is_file():
-        pytest.skip(f"no sample {name} of real images beside the repository")
-    return path
 
 
 def sheet(name: str, n: int) -> np.ndarray:
@@ -117,36 +112,26 @@ def sheet(name: str, n: int) -> np.ndarray:
     return np.asarray(Image.open(sample(name))).reshape(-1, 32, 32, 3)[:n]
 
 
+def labels(n: int) -> np.ndarray:
+    return np.arange(n) % 10
+
+
 def official_cifar10(folder: Path) -> Path:
-    target = folder / "cifar-10-batches-py"
-    target.mkdir(parents=True)
-    parts = {f"data_batch_{k + 1}": part
-             for k, part in enumerate(np.split(sheet("cifar10_train4000.png", N_TRAIN), 5))}  # fmt: skip
-    parts["test_batch"] = sheet("cifar10_test1000.png", N_TEST)
-    for name, pixels in parts.items():
-        data = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).reshape(len(pixels), 3072)
-        batch = {b"data": data, b"labels": [k % 10 for k in range(len(pixels))]}
-        (target / name).write_bytes(pickle.dumps(batch, protocol=2))
-    return target
+    train, test = sheet("cifar10_train4000.png", N_TRAIN), sheet("cifar10_test1000.png", N_TEST)
+    return cifar_folder(folder, cifar_batches((train, labels(N_TRAIN)), (test, labels(N_TEST))))
 
 
 def official_svhn(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    pixels = sheet("svhn_train1083.png", N_TRAIN + N_TEST)
-    for name, part in (("train", pixels[:N_TRAIN]), ("test", pixels[N_TRAIN:])):
-        label = np.arange(len(part)).reshape(-1, 1) % 10 + 1
-        savemat(folder / f"{name}_32x32.mat", {"X": part.transpose(1, 2, 3, 0), "y": label.astype(np.uint8)})
-    return folder
+    train, test = np.split(sheet("svhn_train1083.png", N_TRAIN + N_TEST), [N_TRAIN])
+    return svhn_folder(folder, (train, labels(N_TRAIN)), (test, labels(N_TEST)))
 
 
 def official_celeba(folder: Path) -> Path:
     folder.mkdir(parents=True)
-    target = folder / "img_align_celeba.zip"
-    with zipfile.ZipFile(sample("celeba_half89x109_jpeg.zip")) as source, zipfile.ZipFile(target, "w") as archive:
-        names = sorted(n for n in source.namelist() if n.endswith(".jpg"))[: N_TRAIN + N_TEST]
-        for name in names:
-            archive.writestr(f"img_align_celeba/{Path(name).name}", source.read(name))
-    return target
+    with zipfile.ZipFile(sample("celeba_half89x109_jpeg.zip")) as archive:
+        names = sorted(n for n in archive.namelist() if n.endswith(".jpg"))[: N_TRAIN + N_TEST]
+        pictures = {Path(name).name: archive.read(name) for name in names}
+    return celeba_zip(folder / "img_align_celeba.zip", pictures)
 
 
 OFFICIAL = {"celeba": official_celeba, "cifar10": official_cifar10, "svhn": official_svhn}
@@ -161,7 +146,17 @@ def prepared(tmp_path_factory):
         if name not in roots:
             folder = tmp_path_factory.mktemp(name)
             source = OFFICIAL[name](folder / "official")
-            arguments = ["data", "prepare", name, "--from", str(source), "--root", str(folder), "--workers", "1"]
+            arguments = [
+                "data",
+                "prepare",
+                name,
+                "--from",
+                str(source),
+                "--root",
+                str(folder),
+                "--workers",
+                "1",
+            ]
             result = CliRunner().invoke(app, arguments)
             assert result.exit_code == 0, result.output
             roots[name] = folder
@@ -176,8 +171,7 @@ def short_run(study: str, out: Path, overrides: tuple[str, ...]) -> list[dict]:
     result = CliRunner().invoke(app, ["run", str(path), "--out", str(out), *overrides])
     assert result.exit_code == 0, result.output
     assert json.loads((out / "manifest.json").read_text())["status"] == "complete"
-    for figure in read_yaml(path).data["figures"]:
-        assert (out / "figures" / f"{figure}.png").stat().st_size > 0
+    assert (out / "figures" / "samples.png").stat().st_size > 0
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
