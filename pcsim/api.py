@@ -24,8 +24,8 @@ from pcsim.learning.optimizers import adam
 from pcsim.record.memory import memory_tree, memory_writer
 from pcsim.study import checkpoint, recording
 from pcsim.study.build import device_of
-from pcsim.study.recording import Session, Wanted
 from pcsim.study.run_handle import Run, open_run
+from pcsim.study.session import FLOATS, Session, Wanted, attributes, layout_of
 from pcsim.study.stimuli import Order, value_range
 
 Data = Mapping[str, ArrayLike] | ArrayLike
@@ -83,9 +83,7 @@ def sample(
         program, parameters_of(program, weights, seed, dtype, place), kernel, start, values, held,
         tuple(values), chains, spontaneous, steps, probes,
     )  # fmt: skip
-    layout = recording.layout_of(
-        session, dtype=recording.FLOATS[dtype], attrs=recording.attributes(made, seed=seed, engine="torch")
-    )
+    layout = layout_of(session, dtype=FLOATS[dtype], attrs=attributes(made, seed=seed, engine="torch"))
     writer, store = memory_writer(layout)
     with writer:
         recording.record(session, writer, seed, ("sample",), lambda amount: None)

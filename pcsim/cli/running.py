@@ -31,11 +31,12 @@ def run_command(
     from pcsim.study.advice import warnings_of
     from pcsim.study.build import build, where
     from pcsim.study.drawing import check_figures, draw_figures
+    from pcsim.study.milestones import milestones_of
     from pcsim.study.stopping import EXIT, Stopped, Stopper, listening
     from pcsim.study.training import materials_of
 
     plan = build(loaded)
-    run.milestones_of(plan)
+    milestones_of(plan)
     check_figures(plan)
     materials = materials_of(plan)
     fingerprint = materials.images.fingerprint if materials.images else ""
@@ -99,6 +100,7 @@ def show_plan(plan: "Plan", materials: "Materials", run_to: "RunDirectory") -> N
     from pcsim.study import run
     from pcsim.study.advice import warnings_of
     from pcsim.study.build import where
+    from pcsim.study.recorded import session_of
     from pcsim.study.training import initial_parameters
 
     params = initial_parameters(plan)
@@ -121,7 +123,7 @@ def show_plan(plan: "Plan", materials: "Materials", run_to: "RunDirectory") -> N
             ["training images", f"{len(materials.split.train):,} ({readable(materials.split.train.nbytes)})"]
         )
     if plan.study.record is not None:
-        _, layout = run.session_of(plan, materials, params)
+        _, layout = session_of(plan, materials, params)
         rows.append(["trace on disk", readable(sum(trace_bytes(layout).values()))])
         rows.append(["recording in memory", readable(3 * block_bytes(layout))])
     rows += [["device, dtype", f"{plan.device}, {str(plan.dtype).removeprefix('torch.')}"],
@@ -150,7 +152,7 @@ def check_command(path: Path) -> str:
     from pcsim.circuit.source import read_yaml
     from pcsim.study.build import build
     from pcsim.study.drawing import check_figures
-    from pcsim.study.run import milestones_of
+    from pcsim.study.milestones import milestones_of
 
     if path.is_file() and "nodes" in read_yaml(path, CircuitError).data:
         circuit = load_circuit(path)

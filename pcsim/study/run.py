@@ -1,30 +1,27 @@
 """One study from start to end: train, evaluate, record; stop anywhere and go on from there to the same bits."""
 
-import inspect
 import io
 import shutil
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from ruamel.yaml import YAML
 
-from pcsim.circuit.read import seconds
 from pcsim.engines.torch.program import Params
 from pcsim.errors import Divergence, RunError
-from pcsim.inference.kernels import KERNELS
-from pcsim.record import Coord, Layout, TraceWriter, recorded_steps
+from pcsim.record import TraceWriter
 from pcsim.study import checkpoint, directory, recording
 from pcsim.study.build import Plan, version
 from pcsim.study.checkpoint import Progress
 from pcsim.study.directory import Metrics, RunDirectory
 from pcsim.study.evaluating import evaluate
 from pcsim.study.load import PLACES, identity
+from pcsim.study.milestones import Milestones, milestones_of
+from pcsim.study.recorded import session_of
 from pcsim.study.reporter import Reporter
-from pcsim.study.schema import Updates
-from pcsim.study.stimuli import place
 from pcsim.study.stopping import Stopped, Stopper
 from pcsim.study.training import Materials, initial_parameters, learner_of, train
 
@@ -41,37 +38,6 @@ def identity_of(plan: Plan, fingerprint: str) -> str:
     if plan.study.weights is not None:
         fingerprint += checkpoint.digest(plan.loaded.path(plan.study.weights))
     return identity(plan.study, dict(plan.circuit.spec), fingerprint, version())
-
-
-class Milestones(NamedTuple):
-    """At which updates a study evaluates and records, in order."""
-
-    evaluation: tuple[int, ...]
-    recording: tuple[int, ...]
-    last: int
-
-    def all(self) -> list[int]:
-        """Every update at which something happens, the end included."""
-        return sorted({*self.evaluation, *self.recording, self.last})
-
-
-def milestones_of(plan: Plan) -> Milestones:
-    """The milestones of a study; `last` is the final update."""
-    study = plan.study
-    last = study.learning.updates if study.learning else 0
-
-    def resolve(updates: Updates) -> set[int]:
-        return {last if u == "last" else u for u in updates}
-
-    evaluation = resolve(study.evaluation.at_updates)
-    if study.evaluation.every:
-        evaluation |= set(range(study.evaluation.every, last + 1, study.evaluation.every))
-    recording_at = resolve(study.record.at_updates) if study.record else set()
-    for key, updates in (("evaluation", evaluation), ("record", recording_at)):
-        if late := [u for u in updates if u > last]:
-            plan.loaded.source.fail((key, "at_updates"), f"update {late[0]} is after the last one, {last}")
-    wanted = study.evaluation.model_fields_set - {"every", "at_updates", "on"}
-    return Milestones(tuple(sorted(evaluation)) if wanted else (), tuple(sorted(recording_at)), last)
 
 
 def run(plan: Plan, run_to: RunDirectory, materials: Materials, reporter: Reporter, stopper: Stopper) -> None:
@@ -202,81 +168,6 @@ def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     directory.write_atomically(path, buffer.getvalue())
-
-
-def session_of(plan: Plan, materials: Materials, params: Params) -> tuple[recording.Session, Layout]:
-    """What the study records, and the layout of its trace."""
-    study = plan.study
-    assert study.record is not None
-    wanted = study.record
-    rows = np.arange(wanted.images) if isinstance(wanted.images, int) else np.asarray(wanted.images)
-    stimuli = None
-    if materials.split is not None:
-        if rows.max() >= len(materials.split.test):
-            plan.loaded.source.fail(
-                ("record", "images"), f"image {rows.max()} of {len(materials.split.test)} held-out images"
-            )
-        stimuli = place(materials.split.test, plan.device)
-    values = materials.clamping.values(stimuli, rows)
-    arguments = study.inference.kernel.arguments
-    session = recording.Session(
-        plan.program, params, plan.kernel, "prior" if plan.start == "previous" else plan.start, values,
-        materials.clamping.masks, tuple(n for n, what in study.clamp.items() if what == "image"),
-        wanted.chains, wanted.spontaneous, wanted.steps,
-        tuple(
-            recording.Wanted(
-                tuple(p.read), None if p.nodes is None else tuple(p.nodes),
-                None if p.units is None else tuple(p.units), p.every,
-            )
-            for p in wanted.probes
-        ),
-        plan.mobility,
-        {"step_size": arguments["step_size"], "temperature": temperature_of(plan)}
-        if "step_size" in arguments else {},
-    )  # fmt: skip
-    updates = milestones_of(plan).recording
-    labels = stimuli.labels(rows) if stimuli else None
-    finest = min((p.every for p in wanted.probes), default=1)
-    steps = recorded_steps(-wanted.spontaneous, wanted.steps, finest)
-    layout = recording.layout_of(
-        session,
-        dtype=wanted.dtype or recording.FLOATS[plan.dtype],
-        block=wanted.block,
-        updates=updates if len(updates) > 1 else None,
-        coords=(*recording.label_coord(labels), *time_coord(plan, steps)),
-        attrs=recording.attributes(
-            plan.circuit,
-            study=plan.loaded.name,
-            seed=study.seed,
-            engine="torch",
-            kernel=study.inference.kernel.name,
-            preconditioner=study.inference.preconditioner.model_dump(),
-            warm_up=plan.kernel.warm_up,
-            versions=directory.provenance("", 0)["versions"],
-        ),
-    )
-    return session, layout
-
-
-def temperature_of(plan: Plan) -> float:
-    """The temperature of the study's chain: stated, or the kernel's default (0 for a descent)."""
-    named = plan.study.inference.kernel
-    default = inspect.signature(KERNELS[named.name]).parameters.get("temperature")
-    return float(named.arguments.get("temperature", default.default if default else 0.0))
-
-
-def time_coord(plan: Plan, steps: range) -> tuple[Coord, ...]:
-    """Physical time of each step: dt·step in seconds with time constants, else γ·step in units of 1/curvature.
-
-    A preconditioner makes every unit's clock run at its own pace: then there is no such time.
-    """
-    inference = plan.study.inference
-    if inference.kernel.name != "langevin" or inference.preconditioner.name != "none":
-        return ()
-    if plan.study.dt is not None:
-        return (Coord("time", ("step",), np.asarray(steps) * seconds(plan.study.dt), "s", "time"),)
-    values = np.asarray(steps) * float(inference.kernel.arguments["step_size"])
-    return (Coord("time", ("step",), values, "1", "time in units of the inverse curvature"),)
 
 
 def record(

@@ -23,6 +23,7 @@ from pcsim.study.directory import RunDirectory, read_manifest
 from pcsim.study.load import LoadedStudy
 from pcsim.study.reporter import Reporter, Silent
 from pcsim.study.schema import Study
+from pcsim.study.session import FLOATS, Session, Wanted, attributes, layout_of
 from pcsim.study.stimuli import check_images, clamping_of, place
 from pcsim.study.training import initial_parameters
 
@@ -90,7 +91,7 @@ class Run(NamedTuple):
 
     def _session(
         self, images: NDArray[np.uint8], steps: int | None, chains: int, seed: int
-    ) -> tuple[recording.Session, Any]:
+    ) -> tuple[Session, Any]:
         plan, study = self.plan, self.plan.study
         packed = datasets.from_arrays("images", datasets.Arrays(np.asarray(images)))
         check_images(plan.circuit, study.clamp, packed.shape)
@@ -103,12 +104,12 @@ class Run(NamedTuple):
         length = (
             steps if steps is not None else (study.record.steps if study.record else study.inference.steps)
         )
-        session = recording.Session(
+        session = Session(
             plan.program, dict(self.params), plan.kernel, start, values, clamping.masks, tuple(values), chains,
-            0, length, (recording.Wanted(("value", "error")), recording.Wanted(("energy",))), plan.mobility,
+            0, length, (Wanted(("value", "error")), Wanted(("energy",))), plan.mobility,
         )  # fmt: skip
-        attrs = recording.attributes(plan.circuit, study=plan.loaded.name, seed=seed, engine="torch")
-        return session, recording.layout_of(session, dtype=recording.FLOATS[plan.dtype], attrs=attrs)
+        attrs = attributes(plan.circuit, study=plan.loaded.name, seed=seed, engine="torch")
+        return session, layout_of(session, dtype=FLOATS[plan.dtype], attrs=attrs)
 
 
 def open_run(path: str | Path) -> Run:

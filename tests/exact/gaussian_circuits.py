@@ -1,6 +1,7 @@
 """Random linear-Gaussian circuits over random DAGs, and their closed forms in numpy."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -131,6 +132,15 @@ def flat(joint: GaussianCircuit, z: Tree, posterior: Posterior) -> Tensor:
     return everything[:, torch.from_numpy(posterior.free)]
 
 
+@lru_cache(maxsize=8)
+def _orthogonal(rows: int, seed: int) -> Array:
+    """√rows times an orthogonal matrix whose first column is constant."""
+    square = np.random.default_rng(seed).normal(size=(rows, rows))
+    square[:, 0] = 1.0
+    columns: Array = np.linalg.qr(square)[0] * np.sqrt(rows)
+    return columns
+
+
 class Orthogonal:
     """Draws whose sample moments over rows are exactly those of independent normals: mean 0, covariance I.
 
@@ -140,10 +150,7 @@ class Orthogonal:
     """
 
     def __init__(self, rows: int, seed: int = 0, images: int = 1) -> None:
-        square = np.random.default_rng(seed).normal(size=(rows, rows))
-        square[:, 0] = 1.0
-        columns = np.linalg.qr(square)[0] * np.sqrt(rows)
-        self.columns = torch.from_numpy(columns).repeat(images, 1)
+        self.columns = torch.from_numpy(_orthogonal(rows, seed)).repeat(images, 1)
         self.used = 1
 
     def normal(self, like: Tensor) -> Tensor:

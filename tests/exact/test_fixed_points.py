@@ -48,7 +48,14 @@ def two_images(name: str, mean: float, variance: float) -> Batch:
 KEY = "x->y.0.weight"
 
 
-@pytest.mark.parametrize(("step", "expected"), [(0.1, 1.7320508), (0.01, 1.9693), (0.3, 1.3627703)])
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (0.1, 1.7320508),
+        (0.3, 1.3627703),
+        pytest.param(0.01, 1.9693, marks=pytest.mark.slow),
+    ],
+)
 def test_langevin_reaches_its_fixed_point(step: float, expected: float) -> None:
     """Oracle: W² = s²/(1 + γs²/2) − 1, μ = ȳ/W with s² = 5, ȳ = 1; to rounding, by draws of exact moments.
 
@@ -56,12 +63,11 @@ def test_langevin_reaches_its_fixed_point(step: float, expected: float) -> None:
     gives Wμ = ȳ; E[(y − Wx) x] = 0 gives s²/λ² = v, that is λ = s²(1 − γλ/2).
     """
     assert math.sqrt(5 / (1 + step * 5 / 2) - 1) == pytest.approx(expected, abs=5e-5)
-    # The weight shrinks E[∂U/∂W] by the stable factor near the fixed point; a few hundred updates settle it.
     made, batch = make(scalar_circuit(1.5, 0.3, True), 0.2), two_images("y", 1.0, 5.0)
     steps = max(2, math.ceil(math.log(1e-9) / math.log(abs(1 - step * 2))))
     method = Method(langevin(step), steps, "prior", Draws("final"), n_chain=steps + 3)
-    for update in range(150):
-        rng: Rng = Orthogonal(steps + 3, update % 3, images=2)
+    for update in range(300):
+        rng: Rng = Orthogonal(steps + 3, images=2)
         learn_batch(made, method, batch, rng, update)
     weight, mean = float(made.params[KEY]), float(made.params["x.mean"])
     assert weight**2 == pytest.approx(5 / (1 + step * 5 / 2) - 1, rel=1e-6)
@@ -84,7 +90,8 @@ def test_langevin_fixed_point_with_ordinary_draws() -> None:
 def test_vanilla_pc_diverges_as_the_fourth_root_of_time() -> None:
     """Oracle: W ← W + α s² W/(1 + W²)² at every update, hence W⁴/4 + W² + ln W = α s² t + const and t^¼.
 
-    The local exponent d ln W/d ln t = α s² t/(1 + W²)² falls to ¼ from above: .25 to .27 for W ≥ 6.
+    The mean exponent lies between the least and the greatest local one, d ln W/d ln t = α s² t/(1 + W²)², up
+    to O(α s²/W⁴) for the finite step; from W = 6.6 to 9.1 that is .245 to .252.
     """
     rate, variance = 1.0, 5.0
     made, batch = make(scalar_circuit(3.0, 0.0, False), rate), two_images("y", 0.0, variance)
@@ -99,7 +106,10 @@ def test_vanilla_pc_diverges_as_the_fourth_root_of_time() -> None:
     late = path[79:]
     assert late[0] > 6
     exponent = math.log(late[-1] / late[0]) / math.log(320 / 80)
-    assert 0.25 < exponent < 0.27
+    local = [rate * variance * t / (1 + w * w) ** 2 for t, w in enumerate(late, 80)]
+    slack = rate * variance / late[0] ** 4
+    assert min(local) - slack < exponent < max(local) + slack
+    assert abs(exponent - 0.25) < 0.01
     assert np.all(np.diff(path) > 0)
 
 
@@ -128,7 +138,7 @@ def learnt_variance(
     method = Method(langevin(step, temperature), steps, "prior", Draws("final"), n_chain=n_chain)
     path = []
     for update in range(updates):
-        rng: Rng = Orthogonal(max(n_chain, 4), update % 3, images=2 if temperature else 1)
+        rng: Rng = Orthogonal(max(n_chain, 4), images=2 if temperature else 1)
         if not temperature:
             rng = seed_stream(0, "start", update)
         learn_batch(made, method, batch, rng, update)
@@ -138,7 +148,7 @@ def learnt_variance(
 
 def test_vanilla_pc_learns_too_small_a_variance() -> None:
     """Oracle: Σ² s/(Σ + 1)² = Σ, so Σ = (s − 2 + √(s² − 4s))/2 = 2.618 for s = 5, where the truth is 4."""
-    path = learnt_variance(5.0, 0.0, 0.2, 120, 4.0)
+    path = learnt_variance(5.0, 0.0, 0.2, 260, 3.0)
     assert path[-1] == pytest.approx((3 + math.sqrt(5)) / 2, rel=1e-6)
 
 
@@ -153,7 +163,7 @@ def test_vanilla_pc_lets_the_variance_collapse() -> None:
     assert path[-1] < 0.1
 
 
-@pytest.mark.parametrize("step", [0.2, 0.02])
+@pytest.mark.parametrize("step", [0.2, 0.1])
 def test_langevin_learns_the_true_variance(step: float) -> None:
     """Oracle: Σ = Σ² s/(Σ + 1)² + 1/(λ(1 − γλ/2)), λ = 1 + 1/Σ; s − 1 = 4 as γ → 0."""
 
@@ -162,6 +172,5 @@ def test_langevin_learns_the_true_variance(step: float) -> None:
         return sigma**2 * 5 / (sigma + 1) ** 2 + 1 / (rate * (1 - step * rate / 2)) - sigma
 
     assert brentq(lambda s: s**2 * 5 / (s + 1) ** 2 + s / (s + 1) - s, 1, 9) == pytest.approx(4.0)
-    steps = 150 if step > 0.1 else 110
-    path = learnt_variance(5.0, 1.0, step, steps, 4.2)
-    assert path[-1] == pytest.approx(brentq(balance, 1, 9), rel=2e-3 if step < 0.1 else 1e-6)
+    path = learnt_variance(5.0, 1.0, step, 150, 4.2)
+    assert path[-1] == pytest.approx(brentq(balance, 1, 9), rel=1e-6)

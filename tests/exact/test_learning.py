@@ -24,7 +24,8 @@ from pcsim.learning.draws import Draws, expectation
 from pcsim.learning.learner import Batch, Learner, Method, learn_batch, make_learner
 from pcsim.learning.optimizers import sgd
 from pcsim.record import memory_tree, memory_writer
-from pcsim.study.recording import Session, Wanted, layout_of, record
+from pcsim.study.recording import record
+from pcsim.study.session import Session, Wanted, layout_of
 from tests.exact import oracle_circuits as oracle
 from tests.exact.gaussian_circuits import F64, Orthogonal, condition, random_circuit
 

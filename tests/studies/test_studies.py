@@ -16,7 +16,7 @@ from pcsim.cli import app
 from pcsim.study.build import build
 from pcsim.study.drawing import check_figures
 from pcsim.study.load import read_study
-from pcsim.study.run import milestones_of
+from pcsim.study.milestones import milestones_of
 from tests.datasets.layouts import celeba_zip, cifar_batches, cifar_folder, sample, svhn_folder
 
 ROOT = Path(__file__).parents[2]

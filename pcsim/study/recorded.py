@@ -1,0 +1,91 @@
+"""From a study's `record` section to the session that it means and the layout of its trace."""
+
+import inspect
+
+import numpy as np
+
+from pcsim.circuit.read import seconds
+from pcsim.engines.torch.program import Params
+from pcsim.inference.kernels import KERNELS
+from pcsim.record import Coord, Layout, recorded_steps
+from pcsim.study import directory
+from pcsim.study.build import Plan
+from pcsim.study.milestones import milestones_of
+from pcsim.study.session import FLOATS, Session, Wanted, attributes, label_coord, layout_of
+from pcsim.study.stimuli import place
+from pcsim.study.training import Materials
+
+
+def session_of(plan: Plan, materials: Materials, params: Params) -> tuple[Session, Layout]:
+    """What the study records, and the layout of its trace."""
+    study = plan.study
+    assert study.record is not None
+    wanted = study.record
+    rows = np.arange(wanted.images) if isinstance(wanted.images, int) else np.asarray(wanted.images)
+    stimuli = None
+    if materials.split is not None:
+        if rows.max() >= len(materials.split.test):
+            plan.loaded.source.fail(
+                ("record", "images"), f"image {rows.max()} of {len(materials.split.test)} held-out images"
+            )
+        stimuli = place(materials.split.test, plan.device)
+    values = materials.clamping.values(stimuli, rows)
+    arguments = study.inference.kernel.arguments
+    session = Session(
+        plan.program, params, plan.kernel, "prior" if plan.start == "previous" else plan.start, values,
+        materials.clamping.masks, tuple(n for n, what in study.clamp.items() if what == "image"),
+        wanted.chains, wanted.spontaneous, wanted.steps,
+        tuple(
+            Wanted(
+                tuple(p.read), None if p.nodes is None else tuple(p.nodes),
+                None if p.units is None else tuple(p.units), p.every,
+            )
+            for p in wanted.probes
+        ),
+        plan.mobility,
+        {"step_size": arguments["step_size"], "temperature": temperature_of(plan)}
+        if "step_size" in arguments else {},
+    )  # fmt: skip
+    updates = milestones_of(plan).recording
+    labels = stimuli.labels(rows) if stimuli else None
+    finest = min((p.every for p in wanted.probes), default=1)
+    steps = recorded_steps(-wanted.spontaneous, wanted.steps, finest)
+    layout = layout_of(
+        session,
+        dtype=wanted.dtype or FLOATS[plan.dtype],
+        block=wanted.block,
+        updates=updates if len(updates) > 1 else None,
+        coords=(*label_coord(labels), *time_coord(plan, steps)),
+        attrs=attributes(
+            plan.circuit,
+            study=plan.loaded.name,
+            seed=study.seed,
+            engine="torch",
+            kernel=study.inference.kernel.name,
+            preconditioner=study.inference.preconditioner.model_dump(),
+            warm_up=plan.kernel.warm_up,
+            versions=directory.provenance("", 0)["versions"],
+        ),
+    )
+    return session, layout
+
+
+def temperature_of(plan: Plan) -> float:
+    """The temperature of the study's chain: stated, or the kernel's default (0 for a descent)."""
+    named = plan.study.inference.kernel
+    default = inspect.signature(KERNELS[named.name]).parameters.get("temperature")
+    return float(named.arguments.get("temperature", default.default if default else 0.0))
+
+
+def time_coord(plan: Plan, steps: range) -> tuple[Coord, ...]:
+    """Physical time of each step: dt·step in seconds with time constants, else γ·step in units of 1/curvature.
+
+    A preconditioner makes every unit's clock run at its own pace: then there is no such time.
+    """
+    inference = plan.study.inference
+    if inference.kernel.name != "langevin" or inference.preconditioner.name != "none":
+        return ()
+    if plan.study.dt is not None:
+        return (Coord("time", ("step",), np.asarray(steps) * seconds(plan.study.dt), "s", "time"),)
+    values = np.asarray(steps) * float(inference.kernel.arguments["step_size"])
+    return (Coord("time", ("step",), values, "1", "time in units of the inverse curvature"),)
