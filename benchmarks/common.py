@@ -18,9 +18,9 @@ CELEBA_SAMPLE = ROOT.parent / "shared" / "data" / "celeba_half89x109_jpeg.zip"
 
 
 QUIET = 0.1
-"""Processors that others may keep busy during a repetition that counts."""
-PATIENCE = 10
-"""Repetitions that are tried for each one that is wanted."""
+"""Processors that others may keep busy during a repetition that counts as quiet."""
+LEAST = 4
+"""Repetitions that are run in any case."""
 
 
 class Timing(NamedTuple):
@@ -28,6 +28,9 @@ class Timing(NamedTuple):
 
     name: str
     seconds: list[float]
+    processor: list[float]
+    """Processor seconds of all threads: hardly moved by other processes, but with several threads they also
+    hold the time in which one waits for another."""
     steps: int
 
     def milliseconds(self) -> float:
@@ -44,39 +47,50 @@ class Race(NamedTuple):
 
 
 def interleave(
-    works: Mapping[str, Callable[[], Any]], repetitions: int, steps: int = 1, warm_up: int = 2
+    works: Mapping[str, Callable[[], Any]], repetitions: int, steps: int = 1, patience: float = 60.0
 ) -> Race:
     """Each work once per repetition, in an order that rotates, so that load from elsewhere hits all alike.
 
-    A repetition counts only if other processes kept at most a tenth of one processor busy meanwhile; it is
-    dropped for all competitors together. Where there are not enough quiet ones, all count.
+    Goes on until `repetitions` of them passed while other processes kept at most a tenth of one processor busy,
+    or for `patience` seconds; what counts are the quietest ones, the same for all competitors, whatever they
+    took. The first repetition warms up.
     """
     names = list(works)
-    runs: list[dict[str, float]] = []
-    quiet: list[dict[str, float]] = []
-    for repetition in range(warm_up + PATIENCE * repetitions):
-        begin, others = time.perf_counter(), _busy_elsewhere()
-        run = {}
-        for offset in range(len(names)):
-            name = names[(repetition + offset) % len(names)]
-            run[name] = _seconds(works[name])
-        share = (_busy_elsewhere() - others) / (time.perf_counter() - begin)
-        if repetition >= warm_up:
-            runs.append(run)
-            quiet += [run] if share <= QUIET else []
-        if len(quiet) == repetitions:
+    runs: list[tuple[float, dict[str, tuple[float, float]]]] = []
+    deadline, number = time.perf_counter() + patience, 0
+    while sum(share <= QUIET for share, _ in runs) < repetitions:
+        _wait_for_quiet(deadline)
+        if time.perf_counter() > deadline and len(runs) >= min(repetitions, LEAST):
             break
-    enough = len(quiet) == repetitions
-    counted = quiet if enough else runs
-    why = "on a quiet machine" if enough else "NOT QUIET: other processes were running"
-    times = {name: Timing(name, [run[name] for run in counted], steps) for name in names}
-    return Race(times, f"{len(counted)} of {len(runs)} repetitions, {why}")
+        begin, others = time.perf_counter(), _busy_elsewhere()
+        order = [names[(number + offset) % len(names)] for offset in range(len(names))]
+        run = {name: _seconds(works[name]) for name in order}
+        share = (_busy_elsewhere() - others) / (time.perf_counter() - begin)
+        runs += [(share, run)] if number else []
+        number += 1
+    counted = sorted(runs, key=lambda item: item[0])[:repetitions]
+    most = max(0.0, counted[-1][0])
+    conditions = f"the quietest {len(counted)} of {len(runs)}: other processes used ≤ {most:.2f} processors"
+    times = {}
+    for name in names:
+        wall, processor = zip(*(run[name] for _, run in counted), strict=True)
+        times[name] = Timing(name, list(wall), list(processor), steps)
+    return Race(times, conditions)
 
 
-def _seconds(work: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
+def _wait_for_quiet(deadline: float) -> None:
+    """Sleeps until other processes leave the machine alone for a fifth of a second, at most to the deadline."""
+    while time.perf_counter() < deadline:
+        others = _busy_elsewhere()
+        time.sleep(0.2)
+        if (_busy_elsewhere() - others) / 0.2 <= QUIET:
+            return
+
+
+def _seconds(work: Callable[[], Any]) -> tuple[float, float]:
+    begin, processor = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - begin
+    return time.perf_counter() - begin, time.process_time() - processor
 
 
 def _busy_elsewhere() -> float:
@@ -98,6 +112,8 @@ class Ratio(NamedTuple):
     """Ratio of minima: the same on an idle machine."""
     paired: tuple[float, float]
     """Quartiles of the ratio within one repetition."""
+    processor: float
+    """Ratio of the medians of processor time."""
 
 
 def ratio(a: Timing, b: Timing) -> Ratio:
@@ -105,12 +121,16 @@ def ratio(a: Timing, b: Timing) -> Ratio:
     scale = b.steps / a.steps
     pairs = [x / y * scale for x, y in zip(a.seconds, b.seconds, strict=True)]
     low, _, high = statistics.quantiles(pairs, n=4)
-    return Ratio(a.milliseconds() / b.milliseconds(), min(a.seconds) / min(b.seconds) * scale, (low, high))
+    processor = statistics.median(a.processor) / statistics.median(b.processor) * scale
+    minima = min(a.seconds) / min(b.seconds) * scale
+    return Ratio(a.milliseconds() / b.milliseconds(), minima, (low, high), processor)
 
 
 def shown(value: Ratio, target: float | None = None) -> str:
-    """The ratio of medians, the ratio of minima and the quartiles of pairs; with the verdict on a target."""
-    text = f"{value.medians:.2f} (minima {value.minima:.2f}, pairs {value.paired[0]:.2f}-{value.paired[1]:.2f})"
+    """The ratio of medians, how sure it is, and the verdict where there is a target."""
+    low, high = value.paired
+    text = f"{value.medians:.2f} (minima {value.minima:.2f}, pairs {low:.2f}-{high:.2f}, "
+    text += f"processor time {value.processor:.2f})"
     if target is None:
         return text
     return f"{text}; target ≤ {target:g}: {'met' if value.medians <= target else 'MISSED'}"
@@ -123,6 +143,7 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "default"),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in names},
     }
@@ -144,6 +165,9 @@ def arguments(description: str, **defaults: int) -> argparse.Namespace:
     """The command line of a script: `--threads`, `--out`, and whole numbers with these defaults."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--patience", type=float, default=60.0, help="seconds to wait for quiet per comparison"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "benchmarks")
     for name, value in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
@@ -158,7 +182,10 @@ def report(name: str, rows: Mapping[str, str], given: argparse.Namespace, **numb
     loads = [round(given.load_before, 2), round(load(), 2)]
     content = {"benchmark": name, "machine": machine(), "load": loads, "rows": dict(rows), **numbers}
     host = content["machine"]
-    print(f"{name}: {host['cpu']}, {host['cores']} cores, {host['threads']} threads, python {host['python']}, ", end="")
+    print(
+        f"{name}: {host['cpu']}, {host['cores']} cores, {host['threads']} threads, python {host['python']}, ",
+        end="",
+    )
     print(f"torch {host['torch']}, zarr {host['zarr']}; load {loads[0]} before, {loads[1]} after")
     width = max(len(row) for row in rows)
     for row, text in rows.items():
@@ -183,6 +210,8 @@ def faces(n: int) -> tuple[torch.Tensor, str]:
     with zipfile.ZipFile(CELEBA_SAMPLE) as archive:
         for name in sorted(archive.namelist())[:n]:
             with Image.open(io.BytesIO(archive.read(name))) as picture:
-                square = picture.convert("RGB").crop((7, 17, 81, 91)).resize((64, 64), Image.Resampling.BILINEAR)
+                square = (
+                    picture.convert("RGB").crop((7, 17, 81, 91)).resize((64, 64), Image.Resampling.BILINEAR)
+                )
                 pictures.append(np.asarray(square).transpose(2, 0, 1))
     return torch.from_numpy(np.stack(pictures)), "CelebA, central 148 pixels at 64x64"

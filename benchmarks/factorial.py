@@ -32,10 +32,10 @@ TUNING = (
     "evaluation.log_likelihood.temperatures=100",
     "evaluation.at_updates=[last]",
 )
-LEARNING_RATES = (1e-3, 3e-3)
+LEARNING_RATES = (3e-3, 1e-2)
 DESCENTS = tuple(("none", g) for g in (0.01, 0.03, 0.1, 0.3))
 SAMPLERS = (("none", 0.01), ("none", 0.03), ("frozen", 0.1), ("frozen", 0.3))
-VAE_RATES = (2e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7e-3, 1e-2)
+VAE_RATES = (3e-4, 6e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2)
 
 
 class Cell(NamedTuple):
@@ -94,7 +94,9 @@ def tuning_job(cell: Cell, index: int, out: Path) -> Job:
 def final_job(cell: Cell, index: int, seed: int, out: Path) -> Job:
     """The chosen try of a cell with one seed, on test images."""
     extra = (f"seed={seed}", f"learning.updates={cell.updates}", f"evaluation.at_updates={cell.at_updates}")
-    return Job(out / "final" / cell.name / f"try{index}-seed{seed}", (*cell.fixed, *cell.tries[index], *extra))
+    return Job(
+        out / "final" / cell.name / f"try{index}-seed{seed}", (*cell.fixed, *cell.tries[index], *extra)
+    )
 
 
 def work(job: Job) -> tuple[Path, str]:
@@ -165,7 +167,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/factorial"))
     options = parser.parse_args()
     design = cells()
-    tuning = {cell.name: [tuning_job(cell, i, options.out) for i in range(len(cell.tries))] for cell in design}
+    tuning = {
+        cell.name: [tuning_job(cell, i, options.out) for i in range(len(cell.tries))] for cell in design
+    }
     run_all([job for jobs in tuning.values() for job in jobs], options.workers)
     scores = {name: [score(job) for job in jobs] for name, jobs in tuning.items()}
     best = {name: int(np.argmax(values)) for name, values in scores.items()}

@@ -21,7 +21,9 @@ STEPS, STEP_SIZE = 300, 0.05
 def by_hand(case: Case, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The competitor."""
     w1, b1, w2, b2, w3, b3 = (
-        case.params[f"{edge}.1.{name}"] for edge in ("z0->z1", "z1->z2", "z2->x") for name in ("weight", "bias")
+        case.params[f"{edge}.1.{name}"]
+        for edge in ("z0->z1", "z1->z2", "z2->x")
+        for name in ("weight", "bias")
     )
     z0, z1, z2 = case.start["z0"], case.start["z1"], case.start["z2"]
     for _ in range(STEPS):
@@ -68,6 +70,7 @@ def main() -> None:
         },
         given.repetitions,
         STEPS,
+        given.patience,
     )
     times = race.times
     rows = {"repetitions": race.conditions}

@@ -7,6 +7,7 @@ any distance; `clamped` has the usual difference of two `ndtr`, clamped at 1e-12
 the tails. All work on the same images, weights and start; energy and gradients agree (asserted).
 """
 
+import argparse
 import math
 from collections.abc import Callable
 
@@ -104,7 +105,9 @@ def check_agreement(case: Case, loop: Loop) -> None:
     pairs = [(point.grad["z"], z.grad), (point.aux.gradient["x.log_scale"], loop.log_scale.grad)]
     pairs += [(point.aux.gradient[f"z->x.{name}"], p.grad) for name, p in loop.generator.named_parameters()]
     for mine, other in pairs:
-        assert float((mine - other).norm() / other.norm()) < 2e-2  # float32 loses digits in log(Φ − Φ), not in ours
+        assert (
+            float((mine - other).norm() / other.norm()) < 2e-2
+        )  # float32 loses digits in log(Φ − Φ), not in ours
     loop.generator.zero_grad()
     loop.log_scale.grad = None
 
@@ -120,7 +123,8 @@ def main() -> None:
         case.params["x.log_scale"].fill_(math.log(scale - HALF_BIN))
         loops = {"exact": Loop(case, exact), "clamped": Loop(case, clamped), "pcsim": Package(case)}
         check_agreement(case, loops["exact"])
-        race = interleave({n: lambda w=w: w.steps(given.steps) for n, w in loops.items()}, given.repetitions, given.steps)
+        works = {name: lambda loop=loop: loop.steps(given.steps) for name, loop in loops.items()}
+        race = interleave(works, given.repetitions, given.steps, given.patience)
         times = race.times
         rows[f"σ = {scale}: repetitions"] = race.conditions
         rows |= {f"σ = {scale}: {name}, ms per step": f"{t.milliseconds():.1f}" for name, t in times.items()}
@@ -131,7 +135,7 @@ def main() -> None:
     report("image_step", rows, given, **kept)
 
 
-def _learner(case: Case, given) -> Ratio:
+def _learner(case: Case, given: argparse.Namespace) -> Ratio:
     """The learner's own call for a batch (first evaluation and guard included) against as many plain steps."""
     loop, n = Loop(case, exact), given.learner_steps
     kernel = langevin(STEP_SIZE)
@@ -140,7 +144,9 @@ def _learner(case: Case, given) -> Ratio:
     def learn() -> None:
         expectation(kernel, case.target, seed_stream(0, "bench"), case.start, n, Draws(), moments=True)
 
-    race = interleave({"learn": learn, "loop": lambda: loop.steps(n)}, max(3, given.repetitions // 3), n)
+    race = interleave(
+        {"learn": learn, "loop": lambda: loop.steps(n)}, max(3, given.repetitions // 3), n, given.patience
+    )
     return ratio(race.times["learn"], race.times["loop"])
 
 

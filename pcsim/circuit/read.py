@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import networkx as nx
 from pydantic import BaseModel
 from torch import nn
 
@@ -17,6 +16,7 @@ from pcsim.circuit.layers import LAYERS, REFUSED
 from pcsim.circuit.layers.base import Layer
 from pcsim.circuit.layers.module import from_module
 from pcsim.circuit.source import Path_, Source, check_keys, choice, read_yaml, validate
+from pcsim.circuit.structure import check_encoder, check_roots, in_order
 from pcsim.errors import CircuitError, nearest
 
 CIRCUIT_KEYS = ("description", "nodes", "edges", "encoder")
@@ -60,13 +60,13 @@ def read_circuit(source: Source) -> Circuit:
     edges = tuple(
         _edge(source, ("edges", i), value, nodes) for i, value in enumerate(_list(source, data, "edges"))
     )
-    ordered = _order(source, nodes, edges)
-    _check_roots(source, names, edges)
+    ordered = in_order(source, nodes, edges)
+    check_roots(source, names, edges)
     encoder = tuple(
         _encoder_edge(source, ("encoder", i), value, nodes)
         for i, value in enumerate(_list(source, data, "encoder"))
     )
-    _check_encoder(source, encoder)
+    check_encoder(source, encoder)
     return Circuit(ordered, edges, encoder, str(data.get("description", "")), _plain_spec(data))
 
 
@@ -204,7 +204,9 @@ def _ends(
     data = check_keys(source, path, value, keys, "an edge")
     ends = []
     for key in ("from", "to"):
-        name = str(data.get(key))
+        if key not in data:
+            source.fail((*path, key), "missing; this key is needed")
+        name = data[key]
         if not isinstance(name, str) or name not in nodes:
             source.fail((*path, key), f"no node {name!r}; {nearest(name, nodes)}")
         ends.append(nodes[name])
@@ -275,46 +277,3 @@ def _encoder_edge(source: Source, path: Path_, value: Any, nodes: Mapping[str, N
     if not _number(beta) or beta <= 0:
         source.fail((*path, "softplus_beta"), f"expected a positive number, found {beta!r}")
     return EncoderEdge(parent.name, child.name, layers, float(beta))
-
-
-def _check_encoder(source: Source, encoder: tuple[EncoderEdge, ...]) -> None:
-    targets = [edge.child for edge in encoder]
-    for index, edge in enumerate(encoder):
-        if targets.count(edge.child) > 1:
-            source.fail(("encoder", index, "to"), f"node {edge.child} has two encoders; one each")
-        if edge.parent in targets:
-            source.fail(
-                ("encoder", index, "from"),
-                f"node {edge.parent} is itself given by the encoder; an encoder reads observed nodes only",
-            )
-
-
-def _check_roots(source: Source, nodes: Mapping[str, Any], edges: tuple[Edge, ...]) -> None:
-    """A mean is the prediction of a root; elsewhere the parents give it."""
-    for edge in edges:
-        value = nodes[edge.child]
-        place, learned = ("nodes", edge.child), value.get("learn", [])
-        if "mean" in value:
-            source.fail(
-                (*place, "mean"), f"node {edge.child} has a parent ({edge.parent}), which predicts it"
-            )
-        if "mean" in ([learned] if isinstance(learned, str) else learned):
-            source.fail(
-                (*place, "learn"), f"mean: node {edge.child} has a parent ({edge.parent}), which predicts it"
-            )
-
-
-def _order(source: Source, nodes: Mapping[str, Node], edges: tuple[Edge, ...]) -> dict[str, Node]:
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.add_nodes_from(nodes)
-    for index, edge in enumerate(edges):
-        if graph.has_edge(edge.parent, edge.child):
-            source.fail(("edges", index), f"a second edge {edge.key}; at most one per pair")
-        graph.add_edge(edge.parent, edge.child)
-    if not nx.is_directed_acyclic_graph(graph):
-        cycle = [pair[0] for pair in nx.find_cycle(graph)]
-        source.fail(("edges",), f"a cycle: {' -> '.join((*cycle, cycle[0]))}; a circuit is acyclic")
-    for name in nodes:
-        if len(nodes) > 1 and graph.degree(name) == 0:
-            source.fail(("nodes", name), f"node {name} has no edge: no path leads from or to it")
-    return {name: nodes[name] for name in nx.lexicographical_topological_sort(graph, key=list(nodes).index)}

@@ -169,7 +169,8 @@ def validate(source: Source, path: Path_, model: type[BaseModel], value: Any) ->
         return model.model_validate(value)
     except ValidationError as failure:
         found: dict[str, list[str]] = {}
-        for item in failure.errors():
+        # a misspelt key is also a missing one: the first is what the reader can mend
+        for item in sorted(failure.errors(), key=lambda item: item["type"] != "extra_forbidden"):
             place, message = _explain(source, path, model, value, item)
             found.setdefault(place, []).append(message)
         lines = [f"{place}: {' or '.join(dict.fromkeys(messages))}" for place, messages in found.items()]

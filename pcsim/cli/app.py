@@ -118,6 +118,19 @@ def status(
 
 @app.command()
 @friendly
+def bench(
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    out_file: Annotated[Path | None, typer.Option("--out", help="Also write the table as JSON.")] = None,
+) -> None:
+    """Measure this machine: milliseconds per inference step of a conv model and of a small hierarchy."""
+    from pcsim.cli.benching import bench_command
+
+    bench_command(device, threads, out_file)
+
+
+@app.command()
+@friendly
 def doctor() -> None:
     """Say what this machine offers: versions, device, threads, where data and runs can be written."""
     from pcsim.cli.listing import doctor_rows

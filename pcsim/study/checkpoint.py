@@ -17,6 +17,7 @@ from pcsim.learning.learner import Learner
 from pcsim.study.directory import RunDirectory, write_atomically
 
 FORMAT = 1
+DIGEST = hashlib.sha256().digest_size
 KEYS = {"params", "theta", "phi", "previous", "progress"}
 
 
@@ -41,7 +42,9 @@ def save(directory: RunDirectory, learner: Learner, progress: Progress) -> None:
     }
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomically(directory.checkpoint, buffer.getvalue())
+    content = buffer.getvalue()
+    # torch does not notice bits that a disk has turned over
+    write_atomically(directory.checkpoint, hashlib.sha256(content).digest() + content)
     save_weights(directory.weights, learner.params)
 
 
@@ -62,7 +65,11 @@ def restore(directory: RunDirectory, learner: Learner) -> Progress:
 def _load(path: Path) -> dict[str, Any]:
     advice = "the checkpoint is damaged; --fresh starts anew"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        whole = path.read_bytes()
+        stamp, content = whole[:DIGEST], whole[DIGEST:]
+        if hashlib.sha256(content).digest() != stamp:
+            raise ValueError("its checksum is another")
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (
         RuntimeError,
         EOFError,

@@ -117,7 +117,7 @@ def read_manifest(directory: RunDirectory) -> dict[str, Any]:
         content: Any = json.loads(directory.manifest.read_text())
         if not isinstance(content, dict):
             raise ValueError("not a JSON object")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as failure:
         raise RunError(f"{directory.manifest}: cannot be read ({failure}); --fresh starts anew") from failure

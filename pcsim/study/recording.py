@@ -9,7 +9,7 @@ from torch import Tensor
 from pcsim.engines.torch import encoder
 from pcsim.engines.torch.program import Bound
 from pcsim.engines.torch.starts import Map, encoder_start, map_start, prior_start
-from pcsim.engines.torch.target import CircuitTarget, Clamp
+from pcsim.engines.torch.target import CircuitTarget, Clamp, rows_of
 from pcsim.inference.chain import WithEnergy, check, guard_due, run_chain, start_guard
 from pcsim.inference.kernels import adam
 from pcsim.inference.rng import seed_stream
@@ -31,6 +31,8 @@ class Watch:
     ) -> None:
         """`rng` gives the stream of ancestral draws of one step and node: a resumed pass skips steps."""
         self._target, self._buffer, self._rng = target, buffer, rng
+        # discrete nodes that are not held, or held in part: what is not observed is shown as draws
+        self._shown = (*target.dropped, *(n for n in target.clamp.masks if n in target.held))
         self._paths = {v.path: v for v in layout.stepped}
         shapes = {p: (target.rows, *_full_shape(target.bound, p)) for p in self._paths}
         like = next(iter(target.held.values()), None)
@@ -57,11 +59,10 @@ class Watch:
     def _moment(self, step: int, state: Any, info: Info | None, due: tuple[str, ...]) -> Moment:
         point, target = state.point, self._target
         values = {**target.held, **state.position}
-        for name in target.dropped:
-            if f"{name}/value" in due:
-                values[name] = _ancestral_value(
-                    target.bound, name, values, self._rng(step, name), target.rows
-                )
+        for name in (n for n in self._shown if f"{n}/value" in due):
+            drawn = _ancestral_value(target.bound, name, values, self._rng(step, name), target.rows)
+            mask = target.clamp.masks.get(name)
+            values[name] = drawn if mask is None else torch.where(mask.bool(), values[name], drawn)
         scaling = getattr(state, "scaling", None)
         step_size = info.step_size if info is not None and isinstance(info.step_size, Tensor) else None
         return Moment(
@@ -135,8 +136,8 @@ def _least_energy(target: CircuitTarget, rng: Rng, position: Tree, n_chain: int)
 
 
 def _clamp(session: Session, names: tuple[str, ...]) -> Clamp:
-    values = {n: session.values[n].repeat_interleave(session.n_chain, 0) for n in names}
-    return Clamp(values, {n: m for n, m in session.masks.items() if n in names})
+    values = {n: session.values[n] for n in names}
+    return rows_of(values, {n: m for n, m in session.masks.items() if n in names}, session.n_chain)
 
 
 def _sweeps(session: Session) -> dict[str, encoder.Sweep]:

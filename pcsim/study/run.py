@@ -130,7 +130,7 @@ def _work(
     learner = None
     if plan.study.learning:
         n_train = len(materials.split.train) if materials.split else 1
-        learner = learner_of(plan, params, n_train)
+        learner = learner_of(plan, params, n_train, materials.clamping.masks)
         progress = checkpoint.restore(run_to, learner)
     metrics = Metrics(run_to.metrics, progress.update)
     if learner is None or progress.update:  # a kill may have struck between the checkpoint and the weights

@@ -23,7 +23,7 @@ def update_timer(study: Path, overrides: Sequence[str]) -> Callable[[], float]:
     assert method is not None
     assert learning is not None
     n_train = len(materials.split.train) if materials.split else learning.batch_size
-    learner = learner_of(plan, initial_parameters(plan), n_train)
+    learner = learner_of(plan, initial_parameters(plan), n_train, materials.clamping.masks)
     rows = np.arange(learning.batch_size)
     batch = Batch(
         materials.clamping.values(materials.train, rows), {}, torch.from_numpy(rows).to(plan.device)

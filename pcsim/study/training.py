@@ -1,7 +1,7 @@
 """The training of one study: from a checkpoint to an update, in order, to the same bits however often it stops."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -59,7 +59,7 @@ def initial_parameters(plan: Plan) -> Params:
     return params
 
 
-def learner_of(plan: Plan, params: Params, n_train: int) -> Learner:
+def learner_of(plan: Plan, params: Params, n_train: int, masks: Mapping[str, torch.Tensor]) -> Learner:
     """The learner of a study, with its persistent chains drawn from the prior where it keeps them."""
     learning, source = plan.study.learning, plan.loaded.source
     if learning is None or plan.method is None:
@@ -74,7 +74,7 @@ def learner_of(plan: Plan, params: Params, n_train: int) -> Learner:
         rows = n_train * plan.method.n_chain
         clamp = Clamp({n: torch.zeros(rows, *plan.circuit.nodes[n].shape, dtype=plan.dtype, device=plan.device)
                        for n in plan.study.clamp})  # fmt: skip
-        target = CircuitTarget(plan.program.bind(params), clamp, rows)
+        target = CircuitTarget(plan.program.bind(params), clamp._replace(masks=masks), rows)
         rng = seed_stream(plan.study.seed, "previous", device=plan.device)
         learner.previous.update(prior_start(target, rng))
     return learner

@@ -98,7 +98,9 @@ def test_lines_of_keys_and_items(tmp_path: Path) -> None:
 def test_bad_overrides(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "s.yaml"
     file.write_text("a: {b: 1}\n")
-    with pytest.raises(StudyError, match=f"override {text!r}".replace("[", r"\[").replace(".", r"\.")) as caught:
+    with pytest.raises(
+        StudyError, match=f"override {text!r}".replace("[", r"\[").replace(".", r"\.")
+    ) as caught:
         override(read_yaml(file), [text])
     assert message in str(caught.value)
 

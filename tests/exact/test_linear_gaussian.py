@@ -5,6 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from pcsim.engines.torch.program import ancestral
+from pcsim.engines.torch.target import Clamp
 from pcsim.inference.chain import run_chain
 from pcsim.inference.kernels import langevin, momentum
 from pcsim.inference.preconditioners import Preconditioner, Scaling, frozen
@@ -205,3 +207,24 @@ def test_frozen_preconditioner_on_a_circuit() -> None:
     assert (surplus.mean(0).abs() < 5 * surplus.std(0) / n**0.5).all()
     assert (offset.mean(0).abs() < 5 * offset.std(0) / n**0.5).all()
     assert surplus.shape[1] == size * size
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_ancestral_draws(seed: int) -> None:
+    """Oracle: mean and covariance of the joint, every node drawn or one of them given; to rounding."""
+    joint = random_circuit(seed, 5)
+    rows = len(joint.mean) + 2
+    target = joint.target(Clamp({}), rows)
+    z = ancestral(target.bound, Orthogonal(rows), rows, {})
+    draws = torch.cat([z[n] for n in joint.parts], 1).numpy()
+    np.testing.assert_allclose(draws.mean(0), joint.mean, atol=1e-10)
+    np.testing.assert_allclose(np.cov(draws.T, bias=True), joint.covariance, atol=1e-10)
+    top = joint.parts["n0"]
+    known = {"n0": torch.ones(rows, top.stop - top.start, dtype=F64)}
+    z = ancestral(target.bound, Orthogonal(rows), rows, known)
+    held = np.zeros(len(joint.mean), dtype=bool)
+    held[top] = True
+    below = condition(joint, held, np.ones(len(held)))  # n0 is a root: given it, the rest is its conditional
+    draws = flat(joint, z, below).numpy()
+    np.testing.assert_allclose(draws.mean(0), below.mean, atol=1e-10)
+    np.testing.assert_allclose(np.cov(draws.T, bias=True), np.linalg.inv(below.precision), atol=1e-9)

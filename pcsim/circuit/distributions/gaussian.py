@@ -133,9 +133,7 @@ class Gaussian(Record):
             carried: Tensor = torch.linalg.solve_triangular(_factor(params["cholesky"]).T, flat.T, upper=True)
             return eta + carried.T.reshape(eta.shape)
         scale = self._scale(params)
-        if scale is None:
-            return eta + noise
-        return eta + noise / torch.as_tensor(scale).sqrt()
+        return eta + (noise if scale is None else noise * scale**-0.5)
 
     def mean(self, params: Mapping[str, Tensor], eta: Tensor) -> Tensor:
         """η."""

@@ -38,7 +38,10 @@ def encode(program: Program, params: Params, observed: Mapping[str, Tensor]) -> 
 
 def encoder_input(values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What the encoder sees: the held entries; the others are zero, so that nothing leaks."""
-    return {name: value * masks[name] if name in masks else value for name, value in values.items()}
+    return {
+        name: torch.where(masks[name].bool(), value, 0.0) if name in masks else value
+        for name, value in values.items()
+    }
 
 
 def draw(sweeps: Mapping[str, Sweep], draws: Draws, n_chain: int) -> dict[str, Tensor]:

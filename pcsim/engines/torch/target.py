@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pcsim.circuit.source import dotted
 from pcsim.engines.torch.program import Bound, NodePlan
-from pcsim.errors import StudyError
+from pcsim.errors import StudyError, nearest
 from pcsim.inference.types import Point, Tree
 
 
@@ -72,12 +72,15 @@ class CircuitTarget:
         learn: bool = False,
         mobility: Mapping[str, float] | None = None,
     ) -> None:
+        clamp = _checked(bound, clamp)
         self.bound, self.clamp, self.rows, self.learn = bound, clamp, rows, learn
         partly = {name for name in clamp.masks if name in clamp.values}
         self.held = {n: v for n, v in clamp.values.items() if n not in partly}
         self.dropped = {n.name for n in bound.nodes if n.distribution.discrete and n.name not in clamp.values}
         _refuse_unobserved_parents(bound, self.dropped | {n for n in partly if _discrete(bound, n)})
-        self.held |= {n: v for n, v in clamp.values.items() if n in partly and _discrete(bound, n)}
+        self.held |= {
+            n: torch.where(clamp.masks[n].bool(), clamp.values[n], 0.0) for n in partly if _discrete(bound, n)
+        }
         self.free = tuple(
             n.name for n in bound.nodes if n.name not in self.held and n.name not in self.dropped
         )
@@ -148,6 +151,18 @@ class CircuitTarget:
             total = next(iter(z.values())).new_zeros(self.rows)
         aux = Evaluation(errors, node_energies if energy else None, gradient if learn else None)
         return Point(grad, total, aux)
+
+
+def _checked(bound: Bound, clamp: Clamp) -> Clamp:
+    """The clamp with masks in the dtype of its values; `StudyError` for a name that is no clamped node."""
+    names = [node.name for node in bound.nodes]
+    for name in clamp.values:
+        if name not in names:
+            raise StudyError(f"{dotted(('clamp', name))}: no node {name!r}; {nearest(name, names)}")
+    for name in clamp.masks:
+        if name not in clamp.values:
+            raise StudyError(f"{dotted(('mask', name))}: node {name} has a mask but no clamp")
+    return Clamp(clamp.values, {n: m.to(clamp.values[n].dtype) for n, m in clamp.masks.items()})
 
 
 def _collect(gradient: dict[str, Tensor], node: NodePlan, own: Mapping[str, Tensor], error: Tensor) -> None:
