@@ -52,6 +52,9 @@ def trajectories(runs: Sequence[RunView], node: str | None = None, image: int = 
     _draw_null(panels[-1], views[0].paths.shape[1], views[0].dimension)
     for axes in panels:
         axes.set_box_aspect(1)
+        axes.title.set_fontsize(7.5 if count < 4 else 6.5)
+        if axes is not panels[0] and count >= 4 and axes is not panels[-1]:
+            axes.set_ylabel("")
     if shade is not None:
         label = "energy above the plane's minimum (nats)"
         figure.colorbar(
@@ -101,12 +104,12 @@ def _draw_null(axes: Axes, steps: int, dimension: int) -> None:
     _path(axes, (walk - origin) @ directions.T, REFERENCE)
     axes.plot([], [], color=REFERENCE, linewidth=0.5, alpha=0.6, label="other chains of the image")
     shares = _shares(null_explained(steps, dimension))
-    axes.set_title(f"null: random walk, {steps - 1} steps\n{shares}", color=REFERENCE)
+    axes.set_title(f"null: a random walk\n{shares}", color=REFERENCE)
     axes.set(xlabel="PC1 (increments)", ylabel="PC2 (increments)")
 
 
 def _shares(explained: tuple[float, float]) -> str:
-    return f"variance: PC1 {explained[0]:.0%}, PC2 {explained[1]:.0%}"
+    return f"PC1 {explained[0]:.0%}, PC2 {explained[1]:.0%} of variance"
 
 
 def _path(axes: Axes, path: Array, color: object) -> None:

@@ -260,5 +260,5 @@ def _too_late(missing: Sequence[RunView], basis: Basis, budget: float) -> str:
         told.append(f"{float(row[basis]):.4g} {units}")
     return (
         f"no evaluation within {budget:.4g} {units} (the first came after {', '.join(told)});"
-        " a smaller evaluation.every gives one"
+        " evaluation.every or evaluation.at_updates can give one"
     )

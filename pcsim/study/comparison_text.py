@@ -22,17 +22,17 @@ def tables_text(comparison: Comparison) -> list["RichTable"]:
 
     result = []
     for table in comparison.tables:
-        caption = (
-            "\n".join([legend(comparison), *comparison.notes]) if table is comparison.tables[-1] else None
-        )
+        lines = notes_of(table)
+        if table is comparison.tables[-1]:
+            lines += [legend(comparison), *comparison.notes]
         shown = RichTable(
             title=heading(table),
-            caption=caption,
+            caption="\n".join(lines) or None,
             title_justify="left",
             caption_justify="left",
             show_lines=True,
         )
-        for i, name in enumerate(header(comparison)):
+        for i, name in enumerate(header(comparison, "\n")):
             shown.add_column(name, justify="left" if i == 0 else "right")
         for row in table.rows:
             shown.add_row(*cells_of(comparison, row, "\n"))
@@ -44,10 +44,10 @@ def to_markdown(comparison: Comparison) -> str:
     """The same tables, their legend and the notes, as Markdown."""
     lines: list[str] = []
     for table in comparison.tables:
-        columns = header(comparison)
+        columns = header(comparison, " ")
         lines += [f"### {heading(table)}", "", _line(columns), _line(["---"] + ["---:"] * (len(columns) - 1))]
         lines += [_line(cells_of(comparison, row, "<br>")) for row in table.rows]
-        lines.append("")
+        lines += ["", *(f"- {note}" for note in notes_of(table)), ""]
     lines += [legend(comparison), ""]
     lines += [f"- {note}" for note in comparison.notes]
     return "\n".join(lines).rstrip() + "\n"
@@ -74,10 +74,16 @@ def heading(table: Table) -> str:
     return f"{title}: at most {amount} {UNITS[table.basis]}"
 
 
-def header(comparison: Comparison) -> list[str]:
+def header(comparison: Comparison, newline: str) -> list[str]:
     """Column titles: run, what was spent, and every metric with its unit and direction."""
     metrics = [METRICS[name] for name in comparison.metrics]
-    return ["run", *SPENT, *(f"{m.title} {ARROWS[m.better]} ({m.units})" for m in metrics)]
+    spent = (words.replace(" ", newline) for words in SPENT)
+    return ["run", *spent, *(f"{m.title} {ARROWS[m.better]}{newline}({m.units})" for m in metrics)]
+
+
+def notes_of(table: Table) -> list[str]:
+    """What must be known of single rows, below the table."""
+    return [f"{row.label}: {row.note}" for row in table.rows if row.note]
 
 
 def legend(comparison: Comparison) -> str:
@@ -91,14 +97,13 @@ def legend(comparison: Comparison) -> str:
 
 
 def cells_of(comparison: Comparison, row: Row, newline: str) -> list[str]:
-    """The texts of one row; the note stands below its label."""
-    label = row.label + (f"{newline}{row.note}" if row.note else "")
+    """The texts of one row."""
     spent = [
         _span([r.update for r in row.readings]),
         _span([r.gradient_evaluations for r in row.readings]),
         _span([r.seconds for r in row.readings]),
     ]
-    return [label, *spent, *(_cell(row.cells.get(name), newline) for name in comparison.metrics)]
+    return [row.label, *spent, *(_cell(row.cells.get(name), newline) for name in comparison.metrics)]
 
 
 def _cell(cell: Cell | None, newline: str) -> str:

@@ -4,8 +4,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from pcsim.engines.torch.program import Bound
 from pcsim.engines.torch.target import CircuitTarget, Clamp
-from pcsim.errors import StudyError, nearest
+from pcsim.errors import nearest
 from pcsim.figures import landscape
 from pcsim.figures.registry import FIGURES, draw_to
 from pcsim.figures.run_view import RunView, view
@@ -15,6 +16,8 @@ from pcsim.study.directory import RunDirectory
 from pcsim.study.reporter import Reporter
 from pcsim.study.training import initial_parameters
 
+ROWS = 256
+"""States whose energy is computed at once: a 64-pixel model takes about a megabyte for each."""
 IMAGES = 3
 """Images whose landscape is computed."""
 
@@ -60,19 +63,22 @@ def store_landscape(plan: Plan, run_to: RunDirectory, run: RunView) -> None:
     for position in range(len(images)):
         here = grid["position"].isel(image=position)
         z = _tensor(plan, here).reshape(-1, *plan.circuit.nodes[node].shape)
-        held = {
-            n: _tensor(plan, trace[n]["observed"].isel(image=images[position])).expand(
-                len(z), *plan.circuit.nodes[n].shape
-            )
-            for n in plan.study.clamp
+        observed = {
+            n: _tensor(plan, trace[n]["observed"].isel(image=images[position])) for n in plan.study.clamp
         }
-        with torch.no_grad():
-            energy = CircuitTarget(bound, Clamp(held), len(z)).evaluate({node: z}, True).energy
-        if energy is None:
-            raise StudyError("landscape: the target gave no energy")
-        energies.append(energy.reshape(here.shape[:-1]).cpu().double().numpy())
+        rows = [_energy(plan, bound, observed, node, part) for part in torch.split(z, ROWS)]
+        energies.append(torch.cat(rows).reshape(here.shape[:-1]).cpu().double().numpy())
     grid["energy"] = (landscape.LANDSCAPE_DIMS, energies, {"units": "nat", "long_name": "-log p(z, x)"})
     landscape.save(grid, run_to.path)
+
+
+def _energy(plan: Plan, bound: Bound, observed: dict[str, Tensor], node: str, z: Tensor) -> Tensor:
+    """U of some states of one node under one image, `[row]`."""
+    held = {n: x.expand(len(z), *plan.circuit.nodes[n].shape) for n, x in observed.items()}
+    with torch.no_grad():
+        energy = CircuitTarget(bound, Clamp(held), len(z)).evaluate({node: z}, True).energy
+    assert energy is not None
+    return energy
 
 
 def _tensor(plan: Plan, array: xr.DataArray | xr.DataTree) -> Tensor:
