@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -14,12 +14,12 @@ from pcsim.circuit.graph import Circuit
 from pcsim.circuit.read import load_circuit
 from pcsim.engines.torch.program import Params, Program
 from pcsim.engines.torch.starts import Map
-from pcsim.errors import StudyError, nearest
+from pcsim.errors import StudyError, nearest, pick
 from pcsim.inference.preconditioners import Preconditioner
 from pcsim.inference.rng import child_seed, seed_stream
 from pcsim.inference.types import Kernel
-from pcsim.learning.draws import Draws
-from pcsim.learning.learner import Batch, Method, learn_batch, make_learner
+from pcsim.learning.draws import Draws, Which
+from pcsim.learning.learner import OBJECTIVES, Batch, Method, Start, learn_batch, make_learner
 from pcsim.learning.optimizers import adam
 from pcsim.record.memory import memory_tree, memory_writer
 from pcsim.study import checkpoint, recording
@@ -29,7 +29,6 @@ from pcsim.study.session import FLOATS, Session, Wanted, attributes, layout_of
 from pcsim.study.stimuli import Order, value_range
 
 Data = Mapping[str, ArrayLike] | ArrayLike
-Weights = "Trained | Mapping[str, Tensor] | str | Path | None"
 EVERYTHING = (Wanted(("value", "error")), Wanted(("energy",)), Wanted(("gradient_norm",)))
 
 load = load_circuit
@@ -53,7 +52,7 @@ def sample(
     steps: int,
     *,
     chains: int = 1,
-    start: str | Map = "prior",
+    start: Start = "prior",
     spontaneous: int = 0,
     weights: Any = None,
     masks: Mapping[str, ArrayLike] | None = None,
@@ -73,10 +72,7 @@ def sample(
     place = device_of(device)
     values = values_of(made, data, place)
     dtype = next(iter(values.values())).dtype if values else torch.float64
-    if start not in ("prior", "encoder") and not isinstance(start, Map):
-        raise StudyError(f"start: {start!r}; {nearest(start, ('prior', 'encoder'))}")
-    if start == "encoder" and not made.encoder:
-        raise StudyError("start: the circuit has no encoder")
+    check_start(made, start)
     program = Program(made)
     held = {n: torch.as_tensor(m, dtype=dtype, device=place) for n, m in (masks or {}).items()}
     session = Session(
@@ -97,8 +93,8 @@ def train(
     steps: int,
     updates: int,
     *,
-    start: str | Map = "prior",
-    draws: Draws | str = "all",
+    start: Start = "prior",
+    draws: Draws | Which = "all",
     objective: str = "none",
     step_size: float = 1e-3,
     batch_size: int = 64,
@@ -117,19 +113,19 @@ def train(
     values = values_of(made, data, place)
     if not values:
         raise StudyError("train needs data for at least one node")
-    dtype = next(iter(values.values())).dtype
-    n_image = len(next(iter(values.values())))
-    if batch_size > n_image:
-        raise StudyError(f"a batch of {batch_size} is larger than the data ({n_image} images)")
-    which = draws if isinstance(draws, Draws) else Draws(draws)  # type: ignore[arg-type]  # checked next
-    if which.which not in ("all", "last", "final", "start"):
-        raise StudyError(f"draws: {which.which!r}; {nearest(which.which, ('all', 'last', 'final', 'start'))}")
-    which.check(steps, kernel.warm_up)
+    first = next(iter(values.values()))
+    if batch_size > len(first):
+        raise StudyError(f"a batch of {batch_size} is larger than the data ({len(first)} images)")
+    check_start(made, start)
+    pick(OBJECTIVES, objective, "encoder objective")
+    chosen = draws if isinstance(draws, Draws) else Draws(draws)
+    if chosen.which not in get_args(Which):
+        raise StudyError(f"draws: {chosen.which!r}; {nearest(chosen.which, get_args(Which))}")
+    method = Method(kernel, steps, start, chosen, objective, prior_batches=50 if steps else 0)
     program = Program(made)
-    params = parameters_of(program, weights, seed, dtype, place)
+    params = parameters_of(program, weights, seed, first.dtype, place)
     learner = make_learner(program, params, lambda p: adam(p, step_size), lambda p: adam(p, step_size))
-    method = Method(kernel, steps, start, which, objective, prior_batches=50 if steps else 0)  # type: ignore[arg-type]
-    order = Order(n_image, batch_size, seed)
+    order = Order(len(first), batch_size, seed)
     energy = []
     for update in range(updates):
         rows = torch.from_numpy(order.rows(update)).to(place)
@@ -139,6 +135,14 @@ def train(
         )
         energy.append(float(outcome.energy().mean()))
     return Trained(made, params, energy)
+
+
+def check_start(circuit: Circuit, start: Start) -> None:
+    """Raise `StudyError` for a start that does not exist, or that the circuit cannot give."""
+    if start not in ("prior", "encoder") and not isinstance(start, Map):
+        raise StudyError(f"start: {start!r}; {nearest(start, ('prior', 'encoder'))}")
+    if start == "encoder" and not circuit.encoder:
+        raise StudyError("start: the circuit has no encoder")
 
 
 def values_of(circuit: Circuit, data: Data, device: torch.device) -> dict[str, Tensor]:

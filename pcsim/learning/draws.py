@@ -9,11 +9,13 @@ from pcsim.errors import StudyError
 from pcsim.inference.chain import WithEnergy, check, guard_due, start_guard
 from pcsim.inference.types import Kernel, Point, Rng, Tree
 
+Which = Literal["all", "last", "final", "start"]
+
 
 class Draws(NamedTuple):
     """Which of z^(0) … z^(steps) are averaged: `all` is z^(1) …, `start` is z^(0) alone."""
 
-    which: Literal["all", "last", "final", "start"] = "all"
+    which: Which = "all"
     last: int = 1
     include_start: bool = False
 

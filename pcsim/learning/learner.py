@@ -30,12 +30,15 @@ OBJECTIVES: dict[str, tuple[float, float]] = {
 """Encoder objectives as weights of (KL(p‖q), KL(q‖p))."""
 
 
+Start = Literal["prior", "encoder", "previous"] | Map
+
+
 class Method(NamedTuple):
     """Everything that says how a batch is learned from."""
 
     kernel: Kernel
     steps: int
-    start: Literal["prior", "encoder", "previous"] | Map = "prior"
+    start: Start = "prior"
     draws: Draws = Draws()
     objective: str = "none"
     prior_batches: int = 50

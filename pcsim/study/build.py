@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from pydantic import ConfigDict, Strict, StrictInt, create_model
@@ -20,7 +20,7 @@ from pcsim.inference.limits import positive
 from pcsim.inference.preconditioners import PRECONDITIONERS
 from pcsim.inference.types import Kernel
 from pcsim.learning.draws import Draws
-from pcsim.learning.learner import OBJECTIVES, Method
+from pcsim.learning.learner import OBJECTIVES, Method, Start
 from pcsim.learning.optimizers import OPTIMIZERS
 from pcsim.study.checks import check_clamp, check_evaluation, check_record
 from pcsim.study.load import LoadedStudy
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
     program: Program
     kernel: Kernel
     method: Method | None
-    start: Literal["prior", "encoder", "previous"] | Map
+    start: Start
     mobility: Mapping[str, float]
     device: torch.device
     dtype: torch.dtype

@@ -35,8 +35,7 @@ class Watch:
         self._shown = (*target.dropped, *(n for n in target.clamp.masks if n in target.held))
         self._paths = {v.path: v for v in layout.stepped}
         shapes = {p: (target.rows, *_full_shape(target.bound, p)) for p in self._paths}
-        like = next(iter(target.held.values()), None)
-        device = like.device if like is not None else torch.device("cpu")
+        device = target.bound.nodes[0].mean.device
         self._nothing = {p: torch.full(s, torch.nan, device=device) for p, s in shapes.items()}
 
     def wants_energy(self, step: int) -> bool:

@@ -1,6 +1,5 @@
 """One set of synthetic runs for all figure tests."""
 
-
 import numpy as np
 import pytest
 
