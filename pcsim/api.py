@@ -10,23 +10,24 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pcsim.circuit.graph import Circuit
+from pcsim.circuit.distributions import Categorical
+from pcsim.circuit.graph import Circuit, Node
 from pcsim.circuit.read import load_circuit
 from pcsim.engines.torch.program import Params, Program
 from pcsim.engines.torch.starts import Map
-from pcsim.errors import StudyError, nearest, pick
+from pcsim.errors import StudyError, nearest
 from pcsim.inference.preconditioners import Preconditioner
 from pcsim.inference.rng import child_seed, seed_stream
 from pcsim.inference.types import Kernel
 from pcsim.learning.draws import Draws, Which
-from pcsim.learning.learner import OBJECTIVES, Batch, Method, Start, learn_batch, make_learner
+from pcsim.learning.learner import Batch, Method, Start, check_objective, learn_batch, make_learner
 from pcsim.learning.optimizers import adam
 from pcsim.record.memory import memory_tree, memory_writer
 from pcsim.study import checkpoint, recording
 from pcsim.study.build import device_of
 from pcsim.study.run_handle import Run, open_run
 from pcsim.study.session import FLOATS, Session, Wanted, attributes, layout_of
-from pcsim.study.stimuli import Order, value_range
+from pcsim.study.stimuli import Order
 
 Data = Mapping[str, ArrayLike] | ArrayLike
 EVERYTHING = (Wanted(("value", "error")), Wanted(("energy",)), Wanted(("gradient_norm",)))
@@ -43,6 +44,10 @@ class Trained(NamedTuple):
     params: Params
     energy: list[float]
     """Mean energy of each batch at the end of its chains, under the updated parameters, nats per image."""
+
+    def __repr__(self) -> str:
+        numbers = sum(value.numel() for value in self.params.values())
+        return f"Trained({len(self.energy)} updates of {numbers:,} parameters)"
 
 
 def sample(
@@ -72,9 +77,9 @@ def sample(
     place = device_of(device)
     values = values_of(made, data, place)
     dtype = next(iter(values.values())).dtype if values else torch.float64
-    check_start(made, start)
+    check_start(made, start, values)
     program = Program(made)
-    held = {n: torch.as_tensor(m, dtype=dtype, device=place) for n, m in (masks or {}).items()}
+    held = {n: mask_for(made, n, m, values) for n, m in (masks or {}).items()}
     session = Session(
         program, parameters_of(program, weights, seed, dtype, place), kernel, start, values, held,
         tuple(values), chains, spontaneous, steps, probes,
@@ -96,6 +101,7 @@ def train(
     start: Start = "prior",
     draws: Draws | Which = "all",
     objective: str = "none",
+    prior_batches: int = 50,
     step_size: float = 1e-3,
     batch_size: int = 64,
     weights: Any = None,
@@ -105,7 +111,8 @@ def train(
     """Learn the circuit's weights (and encoder) from data by EM over chains, with Adam.
 
     kernel and steps: the chain of each batch; draws: which of its draws count (`all`, `final`, `start`, or a
-    `Draws`); objective: of the encoder (`none`, `forward`, `reverse`, `jeffreys`). data as for `sample`.
+    `Draws`); objective: of the encoder (`none`, `forward`, `reverse`, `jeffreys`); prior_batches: in the first
+    batches chains that would start at a learning encoder start from the prior. data as for `sample`.
     steps = 0 with start `encoder`, draws `start`, objective `reverse` is a VAE. Raises as `sample` does.
     """
     made = load_circuit(circuit)
@@ -116,12 +123,12 @@ def train(
     first = next(iter(values.values()))
     if batch_size > len(first):
         raise StudyError(f"a batch of {batch_size} is larger than the data ({len(first)} images)")
-    check_start(made, start)
-    pick(OBJECTIVES, objective, "encoder objective")
+    check_start(made, start, values)
+    check_objective(made, values, objective)
     chosen = draws if isinstance(draws, Draws) else Draws(draws)
     if chosen.which not in get_args(Which):
         raise StudyError(f"draws: {chosen.which!r}; {nearest(chosen.which, get_args(Which))}")
-    method = Method(kernel, steps, start, chosen, objective, prior_batches=50 if steps else 0)
+    method = Method(kernel, steps, start, chosen, objective, prior_batches if steps else 0)
     program = Program(made)
     params = parameters_of(program, weights, seed, first.dtype, place)
     learner = make_learner(program, params, lambda p: adam(p, step_size), lambda p: adam(p, step_size))
@@ -137,12 +144,18 @@ def train(
     return Trained(made, params, energy)
 
 
-def check_start(circuit: Circuit, start: Start) -> None:
-    """Raise `StudyError` for a start that does not exist, or that the circuit cannot give."""
+def check_start(circuit: Circuit, start: Start, values: Mapping[str, Tensor]) -> None:
+    """Raise `StudyError` for a start that does not exist, or that circuit and data cannot give."""
+    if timed := [node.name for node in circuit.nodes.values() if node.tau is not None]:
+        raise StudyError(f"node {timed[0]} has a tau, which needs a dt: run the circuit as a study")
     if start not in ("prior", "encoder") and not isinstance(start, Map):
         raise StudyError(f"start: {start!r}; {nearest(start, ('prior', 'encoder'))}")
-    if start == "encoder" and not circuit.encoder:
+    if start != "encoder":
+        return
+    if not circuit.encoder:
         raise StudyError("start: the circuit has no encoder")
+    if lacking := [edge.parent for edge in circuit.encoder if edge.parent not in values]:
+        raise StudyError(f"start: the encoder reads node {lacking[0]!r}, for which there are no data")
 
 
 def values_of(circuit: Circuit, data: Data, device: torch.device) -> dict[str, Tensor]:
@@ -154,20 +167,46 @@ def values_of(circuit: Circuit, data: Data, device: torch.device) -> dict[str, T
             raise StudyError(f"data: no node {name!r}; {nearest(name, circuit.nodes)}")
         node = circuit.nodes[name]
         value = (given if isinstance(given, Tensor) else torch.from_numpy(np.array(given))).to(device)
-        if value.dtype == torch.uint8:
-            low, high = value_range(node)
-            value = value.float() * ((high - low) / 255) + low
-        if value.shape[1:].numel() != torch.Size(node.shape).numel() or value.dim() == 0:
-            raise StudyError(
-                f"data: node {name} takes [image, {', '.join(map(str, node.shape))}], found {list(value.shape)}"
-            )
-        if not bool(torch.isfinite(value).all()):
-            raise StudyError(f"data: the values of node {name} are not all finite")
-        result[name] = value.reshape(len(value), *node.shape)
-    float32 = all(v.dtype == torch.float32 for v in result.values())
+        if value.dim() == 0 or value.shape[1:].numel() != torch.Size(node.shape).numel():
+            expected = f"[image, {', '.join(map(str, node.shape))}]"
+            raise StudyError(f"data: node {name} takes {expected}, found {list(value.shape)}")
+        result[name] = _in_range(node, value).reshape(len(value), *node.shape)
     if len({len(v) for v in result.values()}) > 1:
-        raise StudyError(f"data: different numbers of images: { {n: len(v) for n, v in result.items()} }")
+        sizes = ", ".join(f"{name} {len(v)}" for name, v in result.items())
+        raise StudyError(f"data: different numbers of images: {sizes}")
+    float32 = all(v.dtype == torch.float32 for v in result.values())
     return {n: v.to(torch.float32 if float32 else torch.float64) for n, v in result.items()}
+
+
+def _in_range(node: Node, value: Tensor) -> Tensor:
+    """uint8 images scaled to the node's range, other data as they are; refused where the node cannot take them."""
+    low, high = node.distribution.data_range
+    if value.dtype == torch.uint8 and not isinstance(node.distribution, Categorical):
+        if bool((value <= 1).all()):
+            raise StudyError(
+                f"data: node {node.name}: uint8 of 0 and 1 only; images go to 255, other data as float"
+            )
+        value = value.float() * ((high - low) / 255) + low
+    if not value.dtype.is_floating_point:
+        value = value.to(torch.float64)
+    if not bool(torch.isfinite(value).all()):
+        raise StudyError(f"data: the values of node {node.name} are not all finite")
+    if node.distribution.discrete and not bool(((value >= low) & (value <= high)).all()):
+        raise StudyError(f"data: the values of node {node.name} must lie in [{low:g}, {high:g}]")
+    return value
+
+
+def mask_for(circuit: Circuit, name: str, mask: ArrayLike, values: Mapping[str, Tensor]) -> Tensor:
+    """A mask in the dtype of its node's values: 1 held at data, 0 free; of the node's shape, or one per image."""
+    if name not in values:
+        raise StudyError(f"masks: node {name!r} has no data to be held at; {nearest(name, values)}")
+    made = torch.as_tensor(np.asarray(mask)).to(values[name])
+    if not bool(((made == 0) | (made == 1)).all()):
+        raise StudyError(f"masks: node {name}: 1 (held at data) and 0 (free) only")
+    if made.shape not in (values[name].shape, circuit.nodes[name].shape):
+        shapes = f"{list(circuit.nodes[name].shape)} or {list(values[name].shape)}"
+        raise StudyError(f"masks: node {name} takes {shapes}, found {list(made.shape)}")
+    return made
 
 
 def _only_leaf(circuit: Circuit) -> str:

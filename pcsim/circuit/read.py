@@ -23,7 +23,15 @@ CIRCUIT_KEYS = ("description", "nodes", "edges", "encoder")
 NODE_KEYS = ("shape", "distribution", "mean", "learn", "tau", "error_tau")
 EDGE_KEYS = ("from", "to", "layers")
 ENCODER_KEYS = (*EDGE_KEYS, "softplus_beta")
-TRACE_NAMES = ("energy", "gradient_norm", "acceptance", "step_size", "temperature", "encoder")
+TRACE_NAMES = (
+    "energy",
+    "gradient_norm",
+    "acceptance",
+    "step_size",
+    "temperature",
+    "encoder",
+    "energy_minimum",
+)
 COORDINATES = ("image", "chain", "step", "update", "phase", "time", "label")
 RESERVED = frozenset((*TRACE_NAMES, *COORDINATES))
 """Names that the root of the trace uses for something else; both engines write the same trace."""
@@ -103,7 +111,8 @@ def _node(source: Source, name: str, value: Any) -> Node:
     mean = data.get("mean", 0.0)
     _check_mean(source, (*path, "mean"), mean, shape)
     try:
-        distribution.parameters(shape)
+        if "mean" in distribution.parameters(shape):
+            source.fail((*path, "distribution"), "a parameter called 'mean' is the node's own; rename it")
     except ValueError as failure:
         source.fail((*path, "distribution"), str(failure))
     tau, error_tau = (_time(source, (*path, key), data.get(key)) for key in ("tau", "error_tau"))
@@ -148,9 +157,11 @@ def _distribution(source: Source, path: Path_, value: Any, learn: tuple[str, ...
 
 
 def _own_distribution(source: Source, path: Path_, value: Any, learn: tuple[str, ...]) -> Distribution:
-    missing = [word for word in ("local", "sample", "parameters") if not callable(getattr(value, word, None))]
-    if missing:
-        source.fail(path, f"{value!r} is no distribution: it lacks {', '.join(missing)}")
+    words = ("discrete", "data_range", "learned", "parameters", "local", "sample", "mean")
+    missing = [word for word in words if not hasattr(value, word)]
+    if missing or isinstance(value, type):
+        what = f"it lacks {', '.join(missing)}" if missing else "it is a class, not an instance"
+        source.fail(path, f"{value!r} is no distribution: {what}")
     if learn:
         source.fail(path, "a distribution from Python states what it learns itself")
     own: Distribution = value

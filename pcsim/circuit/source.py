@@ -26,12 +26,14 @@ class Source(NamedTuple):
     """Values that do not stand in the file: the text of the override that set each of them."""
 
     def where(self, path: Path_) -> str:
-        """`file:line: dotted.path` of the nearest place that has a line."""
+        """`file:line: dotted.path` of the nearest place that has a line, or the override that made that place."""
         known = path
-        while known and known not in self.lines and known not in self.overrides:
+        while known and known not in self.lines:
+            # a key above an override may stand nowhere else: `inferense.steps=3` makes `inferense`
+            made = (text for place, text in self.overrides.items() if place[: len(known)] == known)
+            if (text := self.overrides.get(known) or next(made, None)) is not None:
+                return f"{_shown(text)}: {dotted(path)}"
             known = known[:-1]
-        if known in self.overrides:
-            return f"override {self.overrides[known]!r}: {dotted(path)}"
         line = f":{self.lines[known]}" if known in self.lines else ""
         return f"{self.name}{line}: {dotted(path)}" if path else f"{self.name}{line}"
 
@@ -106,17 +108,20 @@ def _plain(value: Any, path: Path_, lines: dict[Path_, int], source: Source) -> 
 def parse_override(text: str) -> tuple[Path_, Any]:
     """`inference.steps=50` as (("inference", "steps"), 50); the value is read as YAML.
 
+    A number in the path is the place in a list, from 0. `--device=cpu` is `device=cpu`, given as an option.
+
     >>> parse_override("optimizer.step_size=1e-3")
     (('optimizer', 'step_size'), 0.001)
     """
-    key, equals, value = text.partition("=")
+    key, equals, value = text.removeprefix("--").partition("=")
     parts = key.split(".")
-    if not equals or not all(part.isidentifier() for part in parts):
-        raise StudyError(f"override {text!r}: expected key.path=value, for example inference.steps=50")
+    if not equals or not all(part.isidentifier() or part.isdecimal() for part in parts):
+        raise StudyError(f"{_shown(text)}: expected key.path=value, for example inference.steps=50")
+    path = tuple(int(part) if part.isdecimal() else part for part in parts)
     try:
-        return tuple(parts), YAML(typ="safe", pure=True).load(value)
+        return path, YAML(typ="safe", pure=True).load(value)
     except (YAMLError, ValueError) as failure:
-        raise StudyError(f"override {text!r}: the value is not valid YAML: {failure}") from failure
+        raise StudyError(f"{_shown(text)}: the value is not valid YAML: {failure}") from failure
 
 
 def override(source: Source, texts: Iterable[str]) -> Source:
@@ -125,20 +130,41 @@ def override(source: Source, texts: Iterable[str]) -> Source:
     for text in texts:
         path, value = parse_override(text)
         place = data
-        for depth, part in enumerate(path[:-1]):
-            if place.get(part) is None:
+        for depth, part in enumerate(path):
+            _check_step(text, place, path[: depth + 1])
+            if depth == len(path) - 1:
+                place[part] = value
+            elif isinstance(place, dict) and place.get(part) is None:
                 place[part] = {}
-            elif not isinstance(place[part], dict):
-                at = dotted(path[: depth + 1])
-                raise StudyError(f"override {text!r}: {at} is {place[part]!r}, it has no keys; write {at}=…")
             place = place[part]
-        place[path[-1]] = value
         lines = {known: line for known, line in lines.items() if known[: len(path)] != path}
         overrides[path] = text
     return source._replace(data=data, lines=lines, overrides=overrides)
 
 
+def _check_step(text: str, place: Any, path: Path_) -> None:
+    """Raise `StudyError` where the last part of `path` is no key or item of `place`."""
+    at, part = dotted(path[:-1]), path[-1]
+    if isinstance(place, list):
+        if not isinstance(part, int):
+            raise StudyError(f"{_shown(text)}: {at} is a list; write {at}.0 for its first item")
+        if part >= len(place):
+            here = f"items 0 to {len(place) - 1}" if place else "no items"
+            raise StudyError(f"{_shown(text)}: {at} has {here}, not {part}; write {at}=[…] for another list")
+    elif not isinstance(place, dict):
+        raise StudyError(f"{_shown(text)}: {at} is {place!r}, it has no keys; write {at}=…")
+    elif isinstance(part, int):
+        raise StudyError(f"{_shown(text)}: {at or 'a study'} has keys, not the number {part}")
+
+
+def _shown(text: str) -> str:
+    """An override as its author wrote it: `--device cpu` was an option."""
+    return text.replace("=", " ", 1) if text.startswith("--") else f"override {text!r}"
+
+
 def _copy(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_copy(item) for item in value]
     return {k: _copy(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from pcsim.cli import data
-from pcsim.cli.terminal import Bars, err, friendly, out, table
-from pcsim.errors import PcsimError
+from pcsim.cli.terminal import err, friendly, out, table
 
 app = typer.Typer(
     help="Predictive-coding circuits as sampling machines.",
@@ -41,8 +40,8 @@ def run(
     """Train, evaluate and record a study; the same command goes on where it stopped."""
     from pcsim.cli.running import run_command
 
-    more = [f"device={device}"] if device else []
-    more += [f"threads={threads}"] if threads else []
+    more = [f"--device={device}"] if device else []
+    more += [f"--threads={threads}"] if threads else []
     run_command(study, [*(overrides or []), *more], out_dir, fresh=fresh, dry_run=dry_run, max_time=max_time)
 
 
@@ -52,16 +51,17 @@ def check(
     files: Annotated[list[Path], typer.Argument(help="Study or circuit files.")],
 ) -> None:
     """Read studies and circuits and report every mistake, without running anything."""
-    from pcsim.cli.running import check_command
+    from pcsim.cli.checking import check_command
 
-    mistakes = 0
+    found = False
     for file in files:
-        try:
-            out.print(f"{file}: {check_command(file)}", markup=False)
-        except PcsimError as failure:
-            mistakes += 1
-            err.print(f"error: {failure}", style="red", markup=False)
-    if mistakes:
+        verdict, mistakes = check_command(file)
+        if verdict:
+            out.print(f"{file}: {verdict}", markup=False)
+        for mistake in mistakes:
+            err.print(f"error: {mistake}", style="red", markup=False)
+        found = found or bool(mistakes)
+    if found:
         raise SystemExit(2)
 
 
@@ -73,18 +73,22 @@ def infer(
     out_dir: Annotated[Path | None, typer.Option("--out", help="Default: RUN/inferred/FOLDER.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps; default as the study records.")] = None,
     chains: Annotated[int, typer.Option(min=1, help="Chains per image.")] = 4,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Replace an earlier trace there.")] = False,
 ) -> None:
-    """Let a trained run infer one's own images, and leave a trace and a picture."""
+    """Let a trained run infer one's own images, and leave a trace of what the study records."""
     from pcsim.cli.running import infer_command
 
-    infer_command(run_dir, images, out_dir, steps, chains, Bars())
+    infer_command(run_dir, images, out_dir, steps=steps, chains=chains, fresh=fresh)
 
 
 @app.command()
 @friendly
 def compare(
     runs: Runs,
-    out_dir: Annotated[Path | None, typer.Option("--out", help="Where tables and figures go.")] = None,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where tables and figures go; default runs/comparisons/RUNS."),
+    ] = None,
 ) -> None:
     """Compare runs at equal updates, gradient evaluations and seconds, image by image."""
     from pcsim.cli.comparing import compare_command
@@ -113,7 +117,7 @@ def status(
     """List runs: how far they are, when they started, how to go on."""
     from pcsim.cli.listing import status_rows
 
-    table("", ["run", "status", "update", "seconds", "started"], status_rows(folder))
+    table("", ["run", "status", "update", "seconds", "started", "reason"], status_rows(folder))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,26 +12,37 @@ from pcsim.errors import RunError
 
 
 def status_rows(folder: Path) -> list[list[Any]]:
-    """One row per run directory below the folder, the newest first."""
+    """One row per run directory below the folder, the newest first; the last entry says why it did not end."""
     from pcsim.study.directory import RunDirectory, read_manifest, read_metrics
 
     if not folder.is_dir():
         raise RunError(f"{folder}: no such folder; `pcsim run STUDY` makes one")
     found: list[list[Any]] = []
-    for manifest in sorted(folder.glob("**/manifest.json")):
-        directory = RunDirectory(manifest.parent)
+    for path in run_folders(folder):
+        directory = RunDirectory(path)
         try:
             content, metrics = read_manifest(directory), read_metrics(directory.metrics)
         except RunError as failure:
-            found.append([str(directory.path), f"damaged: {failure}", "", "", ""])
+            found.append([str(directory.path), "damaged", "", "", "", str(failure)])
             continue
         last = max(metrics, key=lambda row: row["update"], default={"update": 0, "seconds": 0.0})
         state = content.get("status", "?")
+        reason = content.get("reason", "") if state in ("failed", "stopped") else ""
         if state == "running" and not _alive(directory.path):
-            state = "killed (the same command goes on)"
+            state, reason = "killed", "the same command goes on"
         start = str(content.get("start", ""))
-        found.append([str(directory.path), state, last["update"], f"{last['seconds']:.0f}", start])
-    return sorted(found, key=lambda row: str(row[-1]), reverse=True)
+        seconds = f"{last['seconds']:.0f}"
+        found.append([str(directory.path), state, last["update"], seconds, start, reason])
+    return sorted(found, key=lambda row: str(row[4]), reverse=True)
+
+
+def run_folders(folder: Path) -> Iterator[Path]:
+    """The run directories at and below a folder; traces, which hold thousands of files, are not walked."""
+    for place, below, files in os.walk(folder):
+        if "manifest.json" in files:
+            below.clear()
+            yield Path(place)
+        below[:] = sorted(name for name in below if not name.endswith(".zarr") and not name.startswith("."))
 
 
 def _alive(folder: Path) -> bool:

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from pcsim.circuit.distributions import DiscretisedGaussian, Distribution
+from pcsim.circuit.distributions import Distribution
 from pcsim.engines.torch import encoder
 from pcsim.engines.torch.program import Bound, Params, Program, ancestral
 from pcsim.engines.torch.starts import Map, encoder_start, map_start, prior_start
@@ -78,7 +78,7 @@ def reconstruct(
 
 
 def _check(program: Program, chain: Chain) -> None:
-    if chain.n_chain < 1 or not 1 <= chain.draws <= max(1, chain.steps - chain.kernel.warm_up):
+    if chain.n_chain < 1 or not 1 <= chain.draws <= (chain.steps - chain.kernel.warm_up if chain.steps else 1):
         raise StudyError(
             f"evaluation.reconstruction: n_chain {chain.n_chain} and draws {chain.draws} must be at least 1, "
             f"and {chain.steps} steps after a warm-up of {chain.kernel.warm_up} must hold the draws"
@@ -148,7 +148,6 @@ def sample_images(program: Program, params: Params, rng: Rng, n: int) -> Tree:
 
 
 def grey_levels(distribution: Distribution, picture: Tensor) -> Tensor:
-    """A picture in the units of the data as grey levels in [0, 1], clipped: [−1, 1] is the discretised
-    Gaussian's range, [0, 1] that of all others."""
-    unit = (picture + 1) / 2 if isinstance(distribution, DiscretisedGaussian) else picture
-    return unit.clamp(0, 1)
+    """A picture in the units of the data as grey levels in [0, 1], clipped."""
+    low, high = distribution.data_range
+    return ((picture - low) / (high - low)).clamp(0, 1)

@@ -124,7 +124,8 @@ def view(path: Path) -> RunView:
     if not path.is_dir():
         near = ""
         if path.parent.is_dir():
-            near = "; " + nearest(path.name, (p.name for p in path.parent.iterdir() if p.is_dir()))
+            others = [p.parent.name for p in path.parent.glob("*/manifest.json")]
+            near = "; " + (nearest(path.name, others) if others else f"{path.parent} holds no runs")
         raise RunError(f"{path}: no such run directory{near}")
     if not (path / "manifest.json").is_file():
         runs = sorted(p.parent.name for p in path.glob("*/manifest.json"))

@@ -101,7 +101,7 @@ def advance(
     """As `run_chain`, from a kernel's state: goes on where an earlier call ended."""
     asking = WithEnergy(target)
     with torch.no_grad():
-        guard = start_guard(target, state.position, state.point)
+        guard = start_guard(target, state.position, state.point, kernel.temperature)
         for step in range(1, steps + 1):
             due = guard_due(step, steps)
             state, info = kernel.step(asking if due else target, rng, state)

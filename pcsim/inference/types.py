@@ -64,3 +64,5 @@ class Kernel(NamedTuple):
     step: Callable[[Target, Rng, Any], tuple[Any, Info]]
     warm_up: int = 0
     """The first steps, in which something still adapts: their draws must never be averaged."""
+    temperature: float = 1.0
+    """Of the law that it aims at, 0 for a descent; the guard expects energies of that size."""

@@ -74,7 +74,7 @@ def expectation(
     counted = draws.counts(0, steps, kernel.warm_up)
     state = kernel.init(WithEnergy(learning if counted else plain), rng, start)
     begin = state.point
-    guard = start_guard(plain, state.position, state.point)
+    guard = start_guard(plain, state.position, state.point, kernel.temperature)
     for step in range(steps + 1):
         if step:
             counted = draws.counts(step, steps, kernel.warm_up)
@@ -84,6 +84,9 @@ def expectation(
                 check(guard, here, state, step, info)
         if counted:
             n += 1
+            if state.point.aux.gradient is None:  # a kernel that stayed keeps a point made without learning
+                asked = state.point.energy is not None
+                state = state._replace(point=learning.evaluate(state.position, asked))
             _add(gradient, state.point.aux.gradient)
             if moments:
                 _add(first, state.position)

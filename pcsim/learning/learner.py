@@ -4,19 +4,21 @@ E: run chains on a batch and average ∂U/∂θ over the draws that count. M: on
 learns beside it, from the same chain. A VAE is the chain of no steps: θ and φ from the encoder's own draw.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
+import networkx as nx
 import torch
 from torch import Tensor
 
+from pcsim.circuit.graph import Circuit
 from pcsim.engines.torch import encoder
 from pcsim.engines.torch.encoder import Pull, Sweep
 from pcsim.engines.torch.program import Params, Program
 from pcsim.engines.torch.starts import Map, encoder_start, map_start, prior_start
 from pcsim.engines.torch.target import CircuitTarget, Clamp, rows_of
-from pcsim.errors import StudyError
-from pcsim.inference.chain import check, guard_due, start_guard
+from pcsim.errors import StudyError, pick
+from pcsim.inference.chain import WithEnergy, check, guard_due, start_guard
 from pcsim.inference.types import Kernel, Point, Rng, Tree
 from pcsim.learning.draws import Draws, expectation
 from pcsim.learning.optimizers import descend
@@ -81,6 +83,30 @@ def make_learner(program: Program, params: Params, theta: Optimizer, phi: Optimi
     )
 
 
+def check_objective(circuit: Circuit, held: Iterable[str], objective: str) -> None:
+    """Raise `StudyError` where an encoder objective cannot be had, or would be wrong without a word.
+
+    Reverse KL pulls ∂U/∂z at the encoder's draw. Through a free descendant that the encoder does not give, and
+    that is drawn from its conditional instead, ∂U/∂z has mean zero: the likelihood would never reach φ.
+    """
+    if pick(OBJECTIVES, objective, "encoder objective") == (0.0, 0.0):
+        return
+    if not circuit.encoder:
+        raise StudyError(f"objective {objective}: the circuit has no encoder")
+    known = set(held)
+    if lacking := [e.parent for e in circuit.encoder if e.parent not in known]:
+        raise StudyError(
+            f"objective {objective}: the encoder reads node {lacking[0]!r}, which is not clamped"
+        )
+    given = {e.child for e in circuit.encoder}
+    for name in given if OBJECTIVES[objective][1] > 0 else ():
+        if free := sorted(nx.descendants(circuit.graph, name) - known - given):
+            raise StudyError(
+                f"objective {objective}: {name} is encoded but its free descendant {free[0]!r} is not, so the "
+                "reverse KL would not see the data; encode it too, or use objective: forward"
+            )
+
+
 class Outcome(NamedTuple):
     """Where a batch's chains ended, and what it cost."""
 
@@ -111,7 +137,10 @@ def learn_batch(learner: Learner, method: Method, batch: Batch, rng: Rng, update
         if wants_sweep
         else {}
     )
-    warm = method.start == "encoder" and update >= method.prior_batches
+    waits = (
+        update < method.prior_batches and method.objective != "none"
+    )  # an encoder that is given needs none
+    warm = method.start == "encoder" and not waits
     start = _start(learner, method, batch, target, rng, sweeps if warm else {})
     cost = method.steps + 1 + (method.start.steps + 1 if isinstance(method.start, Map) else 0)
     if method.update == "step":
@@ -131,6 +160,8 @@ def learn_batch(learner: Learner, method: Method, batch: Batch, rng: Rng, update
         descend(learner.phi, params, fast)
     if method.start == "previous":
         _keep(learner, batch, method.n_chain, result.state.position)
+    if program.edge_dtype is not None:  # edges hold a cast copy of the weights, by now an old one
+        target = _target(learner, method, target.clamp, rows)
     return Outcome(target, result.state.position, cost)
 
 
@@ -207,11 +238,16 @@ def _incremental(learner: Learner, method: Method, target: CircuitTarget, rng: R
         raise StudyError(
             "learning.update: step moves θ along one chain; it takes no encoder objective and no start: previous"
         )
+    if method.draws != Draws() or method.kernel.warm_up:
+        raise StudyError(
+            "learning.update: step learns at every step: it takes no draws, and no kernel that adapts (a frozen "
+            "preconditioner, mala with adapt)"
+        )
     if learner.theta is None:
         raise StudyError("learning.update: step needs something to learn; the circuit has no free parameter")
     moving = target.learning(True)
-    state: Any = method.kernel.init(moving, rng, start)
-    guard = start_guard(moving, state.position)
+    state: Any = method.kernel.init(WithEnergy(moving), rng, start)
+    guard = start_guard(moving, state.position, state.point, method.kernel.temperature)
     for step in range(1, method.steps + 1):
         gradient = {n: g / target.rows for n, g in state.point.aux.gradient.items()}
         descend(learner.theta, learner.params, gradient)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from pcsim.circuit.distributions import Gaussian
+from pcsim.circuit.distributions import Bernoulli, Gaussian
 from pcsim.circuit.graph import Circuit
 from pcsim.circuit.layers import LAYERS
 from pcsim.engines.torch.starts import prior_start
@@ -24,6 +24,25 @@ def is_quadratic(circuit: Circuit) -> bool:
 
 
 def warnings_of(plan: Plan, materials: Materials) -> list[str]:
+    """What a reader should know before a run: a step size that is certain to diverge, grey pixels as Bernoulli."""
+    return [*_grey_warnings(plan), *_step_warnings(plan, materials)]
+
+
+def _grey_warnings(plan: Plan) -> list[str]:
+    """A Bernoulli node held at grey pixels has a cross-entropy, not a density: say so where it is reported."""
+    data = plan.study.data
+    if data is None or data.binarise is not None or not plan.study.evaluation.log_likelihood:
+        return []
+    grey = [n for n, what in plan.study.clamp.items() if what == "image"]
+    return [
+        f"clamp.{name}: Bernoulli at grey values: log_likelihood is then a cross-entropy, not comparable with "
+        "densities; data.binarise: 127 makes pixels 0 or 1"
+        for name in grey
+        if isinstance(plan.circuit.nodes[name].distribution, Bernoulli)
+    ]
+
+
+def _step_warnings(plan: Plan, materials: Materials) -> list[str]:
     """A warning where γ λ_max(Λ) ≥ 2 is certain: quadratic energy, Langevin without preconditioner.
 
     Elsewhere nothing is certain at load, and the guard stops the chain where it shows.

@@ -20,7 +20,7 @@ from pcsim.inference.limits import positive
 from pcsim.inference.preconditioners import PRECONDITIONERS
 from pcsim.inference.types import Kernel
 from pcsim.learning.draws import Draws
-from pcsim.learning.learner import OBJECTIVES, Method, Start
+from pcsim.learning.learner import Method, Start, check_objective
 from pcsim.learning.optimizers import OPTIMIZERS
 from pcsim.study.checks import check_clamp, check_evaluation, check_record
 from pcsim.study.load import LoadedStudy
@@ -146,20 +146,17 @@ def method_of(source: Source, study: Study, circuit: Circuit, kernel: Kernel, st
     if learning is None:
         return None
     objective = learning.encoder.objective
-    if objective not in OBJECTIVES:
-        source.fail(
-            ("learning", "encoder", "objective"),
-            f"no objective {objective!r}; {nearest(objective, OBJECTIVES)}",
-        )
-    if objective != "none" and not circuit.encoder:
-        source.fail(("learning", "encoder", "objective"), f"{objective}: the circuit has no encoder")
+    try:
+        check_objective(circuit, study.clamp, "reverse" if learning.learner == "elbo" else objective)
+    except StudyError as failure:
+        source.fail(("learning", "encoder", "objective"), str(failure))
     # checked here too, so that `pcsim check` sees them; the learner makes its own
     optimizer_of(source, ("learning", "optimizer"), learning.optimizer)
     if learning.encoder.optimizer is not None:
         optimizer_of(source, ("learning", "encoder", "optimizer"), learning.encoder.optimizer)
     if learning.learner == "elbo":
-        if not circuit.encoder:
-            source.fail(("learning", "learner"), "elbo needs an encoder, and the circuit has none")
+        if start != "encoder":
+            source.fail(("inference", "start"), "learner: elbo infers by the encoder; write start: encoder")
         return Method(
             kernel, 0, "encoder", Draws("start"), "reverse", prior_batches=0, n_chain=learning.chains
         )
@@ -174,8 +171,15 @@ def method_of(source: Source, study: Study, circuit: Circuit, kernel: Kernel, st
             draws.check(study.inference.steps, kernel.warm_up)
     except StudyError as failure:
         source.fail(("learning", "draws"), str(failure))
-    if learning.update == "step" and (objective != "none" or start == "previous"):
-        source.fail(("learning", "update"), "step (incremental PC) learns no encoder and keeps no chains")
+    if learning.update == "step":
+        if objective != "none" or start == "previous":
+            source.fail(("learning", "update"), "step (incremental PC) learns no encoder and keeps no chains")
+        if draws != Draws() or kernel.warm_up or study.inference.kernel.name == "mala":
+            source.fail(
+                ("learning", "update"),
+                "step (incremental PC) learns at every step: it takes no draws, and no kernel that adapts or "
+                "that compares energies (write preconditioner: none)",
+            )
     return Method(
         kernel, study.inference.steps, start, draws, objective, learning.encoder.prior_batches,
         learning.update, learning.chains,
@@ -221,7 +225,13 @@ def optimizer_of(
 
 
 def device_of(name: str) -> torch.device:
-    """`auto` is cuda where there is one; a device that is not there is an error, never a fallback."""
+    """`auto` is cuda where there is one; a device that is not there is an error, never a fallback.
+
+    Convolutions and products are set to full float32 and to algorithms that give the same bits every time:
+    the ten bits of TF32 would be seen by a likelihood whose σ is near 1/255.
+    """
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):

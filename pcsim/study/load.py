@@ -33,12 +33,17 @@ class LoadedStudy(NamedTuple):
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> LoadedStudy:
     """The study of a YAML file with `key.path=value` overrides; raises `StudyError` or `DataError`."""
+    return read_study(override(read_file(path), overrides), path.parent, path.stem)
+
+
+def read_file(path: Path) -> Source:
+    """The values of a study file; raises `StudyError`, for a missing file with the nearest name."""
     if not path.is_file():
-        others = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        found = path.parent.glob("*.yaml") if path.parent.is_dir() else ()
+        others = [p.name for p in found if not p.name.startswith(".")]
         near = nearest(path.name, others) if others else f"{path.parent} holds no YAML files"
         raise StudyError(f"{path}: no such study file; {near}")
-    source = override(read_yaml(path), overrides)
-    return read_study(source, path.parent, path.stem)
+    return read_yaml(path)
 
 
 def read_study(source: Source, folder: Path, name: str) -> LoadedStudy:

@@ -118,20 +118,26 @@ def record(
         state = _phase(session.kernel, evoked, chain, start, range(session.steps + 1), watch, tick)
         if any(v.path == "energy_minimum" for v in writer.layout.static):
             writer.put_static(
-                {"energy_minimum": _least_energy(evoked, chain, state.position, session.n_chain)}
+                {"energy_minimum": _least_energy(session, bound, chain, state)}
             )
 
 
-def _least_energy(target: CircuitTarget, rng: Rng, position: Tree, n_chain: int) -> Any:
-    """min U per image over its chains after a descent, `[image]`: where the energy of a sampler stands above.
+def _least_energy(session: Session, bound: Bound, rng: Rng, state: Any) -> Any:
+    """U after a descent from the best chain's end, `[image]`: where the energy of a sampler stands above.
 
-    Adam with a large and then a small step; an upper bound of the true minimum, as any descent gives.
+    Adam with a large and then a small step, one row per image; an upper bound of the true minimum, as any
+    descent gives.
     """
+    energy = state.point.energy.reshape(session.n_image, session.n_chain)
+    best = energy.argmin(1) + torch.arange(session.n_image, device=energy.device) * session.n_chain
+    position = {name: z[best] for name, z in state.position.items()}
+    values = rows_of(session.values, session.masks, 1)
+    target = CircuitTarget(bound, values, session.n_image, mobility=session.mobility)
     for step_size in (0.05, 0.005):
         position = run_chain(adam(step_size), target, rng, position, DESCENT).position
-    energy = target.evaluate(position, True).energy
-    assert energy is not None
-    return energy.reshape(-1, n_chain).amin(1).cpu().double().numpy()
+    found = target.evaluate(position, True).energy
+    assert found is not None
+    return torch.minimum(found, energy.amin(1)).cpu().double().numpy()
 
 
 def _clamp(session: Session, names: tuple[str, ...]) -> Clamp:
@@ -170,7 +176,7 @@ def _phase(
     """One chain from `start` (recorded as the first of `steps`) to the last of them."""
     ask = WithEnergy(target)
     state = kernel.init(ask, rng, start)
-    guard = start_guard(target, state.position, state.point)
+    guard = start_guard(target, state.position, state.point, kernel.temperature)
     watch(steps[0], state, None)
     tick(1)
     for done, step in enumerate(steps[1:], 1):

@@ -47,7 +47,6 @@ def run(plan: Plan, run_to: RunDirectory, materials: Materials, reporter: Report
     """
     study = plan.study
     torch.set_num_threads(study.threads or torch.get_num_threads())
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     with directory.locked(run_to):
         _begin(plan, run_to, materials)
         try:

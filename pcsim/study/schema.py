@@ -32,6 +32,12 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _engine(value: Any) -> Any:
+    if value != "torch":
+        raise ValueError("the only engine is torch as yet")
+    return value
+
+
 Choice = Annotated[Named, BeforeValidator(_named)]
 """`frozen` or `{name: frozen, window: 20}`."""
 
@@ -152,7 +158,7 @@ class Study(Strict):
 
     description: str = ""
     seed: NotNegative = 0
-    engine: Literal["torch"] = "torch"
+    engine: Annotated[Literal["torch"], BeforeValidator(_engine)] = "torch"
     circuit: str | dict[str, Any]
     weights: str | None = None
     data: Data | None = None

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsim.circuit.distributions.bernoulli import Bernoulli
 from pcsim.circuit.graph import Circuit, Node
 from pcsim.circuit.source import Path_, Source
 from pcsim.datasets import Part
@@ -92,14 +91,9 @@ class Clamping(NamedTuple):
         if self.binarise is not None:
             value = (pixels > self.binarise).to(self.dtype)
         else:
-            low, high = value_range(node)
+            low, high = node.distribution.data_range
             value = pixels.to(self.dtype).mul_((high - low) / 255).add_(low)
         return value.reshape(len(pixels), *node.shape)
-
-
-def value_range(node: Node) -> tuple[float, float]:
-    """The values that black and white become: [0, 1] for a Bernoulli node, [−1, 1] for the others."""
-    return (0.0, 1.0) if isinstance(node.distribution, Bernoulli) else (-1.0, 1.0)
 
 
 def clamping_of(

@@ -72,8 +72,10 @@ def learner_of(plan: Plan, params: Params, n_train: int, masks: Mapping[str, tor
         source.fail(("learning",), "the circuit has nothing to learn: no weights and no `learn:`")
     if plan.method.start == "previous":
         rows = n_train * plan.method.n_chain
-        clamp = Clamp({n: torch.zeros(rows, *plan.circuit.nodes[n].shape, dtype=plan.dtype, device=plan.device)
-                       for n in plan.study.clamp})  # fmt: skip
+        # the chains start from the prior whatever the data: one row of zeros stands for all of them
+        zeros = {n: torch.zeros(1, *plan.circuit.nodes[n].shape, dtype=plan.dtype, device=plan.device)
+                 for n in plan.study.clamp}  # fmt: skip
+        clamp = Clamp({n: zero.expand(rows, *zero.shape[1:]) for n, zero in zeros.items()})
         target = CircuitTarget(plan.program.bind(params), clamp._replace(masks=masks), rows)
         rng = seed_stream(plan.study.seed, "previous", device=plan.device)
         learner.previous.update(prior_start(target, rng))
@@ -117,7 +119,7 @@ def train(
             stopper.check()
             saved, begin = time.monotonic(), time.perf_counter()
     _synchronize(plan.device)
-    return progress
+    return progress._replace(seconds=progress.seconds + time.perf_counter() - begin)
 
 
 def _synchronize(device: torch.device) -> None:

@@ -40,6 +40,8 @@ class Distribution(Protocol):
     """A discrete node must be a leaf or clamped; its unclamped entries are marginalised."""
     learnable: ClassVar[tuple[str, ...]]
     """The words that `learn:` may hold, e.g. `precision`."""
+    data_range: ClassVar[tuple[float, float]]
+    """The values that black and white become when the node is held at an image."""
     learn: tuple[str, ...]
 
     def parameters(self, shape: Shape) -> dict[str, Tensor]:

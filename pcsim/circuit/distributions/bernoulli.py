@@ -19,6 +19,7 @@ class Bernoulli(Record):
     """
 
     discrete: ClassVar[bool] = True
+    data_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def parameters(self, shape: Shape) -> dict[str, Tensor]:
         """None."""

@@ -17,6 +17,7 @@ class Categorical(Record):
     """
 
     discrete: ClassVar[bool] = True
+    data_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def parameters(self, shape: Shape) -> dict[str, Tensor]:
         """None; raises `CircuitError` where the last axis cannot hold two classes."""

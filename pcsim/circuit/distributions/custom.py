@@ -20,6 +20,7 @@ class Custom:
 
     discrete: ClassVar[bool] = False
     learnable: ClassVar[tuple[str, ...]] = ()
+    data_range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     log_prob: Callable[[Params, Tensor, Tensor], Tensor]
     draw: Callable[[Params, Tensor, Draws], Tensor]
     expectation: Callable[[Params, Tensor], Tensor]

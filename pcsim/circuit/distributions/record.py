@@ -19,6 +19,7 @@ class Record(BaseModel):
 
     discrete: ClassVar[bool] = False
     learnable: ClassVar[tuple[str, ...]] = ()
+    data_range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     learn: tuple[str, ...] = ()
 
     @field_validator("learn")

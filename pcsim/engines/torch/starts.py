@@ -9,6 +9,7 @@ from pcsim.engines.torch import encoder
 from pcsim.engines.torch.encoder import Sweep
 from pcsim.engines.torch.program import ancestral
 from pcsim.engines.torch.target import CircuitTarget
+from pcsim.errors import StudyError
 from pcsim.inference.chain import run_chain
 from pcsim.inference.types import Kernel, Rng, Tree
 
@@ -28,6 +29,8 @@ def prior_start(target: CircuitTarget, rng: Rng, given: Mapping[str, Tensor] | N
 
 def encoder_start(target: CircuitTarget, rng: Rng, sweeps: Mapping[str, Sweep], n_chain: int) -> Tree:
     """Draws of q(z | x) for the encoded nodes, ancestral draws given those for the others."""
+    if not sweeps:
+        raise StudyError("start: encoder, but the circuit has no encoder for what is clamped")
     given = encoder.draw({n: s for n, s in sweeps.items() if n in target.free}, rng, n_chain)
     return prior_start(target, rng, given)
 

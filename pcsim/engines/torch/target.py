@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pcsim.circuit.source import dotted
 from pcsim.engines.torch.program import Bound, NodePlan
-from pcsim.errors import StudyError, nearest
+from pcsim.errors import CircuitError, StudyError, nearest
 from pcsim.inference.types import Point, Tree
 
 
@@ -131,7 +131,9 @@ class CircuitTarget:
             error = errors[name] = local.error
             if step.free and local.grad is not None:
                 grad[name] = local.grad
-            if local.energy is not None:
+            if energy:
+                if local.energy is None:
+                    raise CircuitError(f"node {name}: its distribution gave no energy when asked")
                 node_energies[name] = local.energy
             if learn:
                 _collect(gradient, node, local.gradient, error)

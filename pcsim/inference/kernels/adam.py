@@ -50,4 +50,4 @@ def adam(
         point = target.evaluate(position, False)
         return AdamState(position, point, count, mean, mean_square), info
 
-    return Kernel(init, step)
+    return Kernel(init, step, temperature=0.0)

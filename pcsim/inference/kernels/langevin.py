@@ -47,7 +47,7 @@ def langevin(
                 "kernel.temperature: 0 (vanilla predictive coding) with a preconditioner is neither vanilla "
                 "PC nor a sampler; write preconditioner: none, or kernel: adam for a scaled descent"
             )
-        return Kernel(*_preconditioned(step_size, temperature, rule.update), rule.warm_up)
+        return Kernel(*_preconditioned(step_size, temperature, rule.update), rule.warm_up, temperature)
     move = _descent(step_size) if temperature == 0 else _diffusion(step_size, temperature)
     info = Info(step_size)
 
@@ -59,7 +59,7 @@ def langevin(
         position = {n: move(rng, z, grad[n], mobility.get(n)) for n, z in state.position.items()}
         return LangevinState(position, target.evaluate(position, False), None), info
 
-    return Kernel(init, step)
+    return Kernel(init, step, temperature=temperature)
 
 
 def _descent(step_size: float) -> Move:

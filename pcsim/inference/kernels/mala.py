@@ -82,7 +82,7 @@ def mala(
             adaptation = _adapt(adaptation, acceptance - target_acceptance, adapt)
         return MalaState(position, point, adaptation), Info(row_step, acceptance)
 
-    return Kernel(init, step, warm_up=adapt)
+    return Kernel(init, step, warm_up=adapt, temperature=temperature)
 
 
 def _energy(point: Point) -> Tensor:

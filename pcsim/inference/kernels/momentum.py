@@ -50,4 +50,4 @@ def momentum(step_size: float, momentum: float = 0.9, temperature: float = 0.0) 
             position[name] = z + move
         return MomentumState(position, target.evaluate(position, False), displacement), info
 
-    return Kernel(init, step)
+    return Kernel(init, step, temperature=temperature)
