@@ -35,6 +35,8 @@ TUNING = (
 LEARNING_RATES = (3e-3, 1e-2)
 DESCENTS = tuple(("none", g) for g in (0.01, 0.03, 0.1, 0.3))
 SAMPLERS = (("none", 0.01), ("none", 0.03), ("frozen", 0.1), ("frozen", 0.3))
+VAE_SECONDS = (4000, 2000, "[2500, 3200, last]")
+"""Updates of the VAE that take about as long as 400 of the fastest chain, so that the equal time lies between marks."""
 VAE_RATES = (3e-4, 6e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2)
 
 
@@ -57,7 +59,7 @@ class Job(NamedTuple):
 
 
 def cells() -> list[Cell]:
-    """The eight cells of temperature × start × draws, and the VAE at two budgets."""
+    """The eight cells of temperature × start × draws, and the VAE at three budgets."""
     found = []
     for temperature, start, draws in itertools.product((0, 1), ("prior", "encoder"), ("final", "all")):
         fixed = [f"inference.kernel.temperature={temperature}", f"inference.start={start}"]
@@ -81,6 +83,7 @@ def cells() -> list[Cell]:
     return [
         *found,
         Cell("vae-equal-updates", vae, rates),
+        Cell("vae-equal-seconds", vae, rates, *VAE_SECONDS),
         Cell("vae-equal-evaluations", vae, rates, long, TUNING_UPDATES * EVALUATIONS, marks),
     ]
 

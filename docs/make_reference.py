@@ -6,7 +6,7 @@ python docs/make_reference.py
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -30,6 +30,13 @@ SECTIONS = (
     ("evaluation", schema.Evaluation), ("evaluation.log_likelihood", schema.LogLikelihood),
     ("evaluation.reconstruction", schema.Reconstruction), ("evaluation.elbo", schema.Elbo),
 )  # fmt: skip
+HELD = (
+    "- `device`: `auto`, `cpu`, `cuda`, `cuda:1` and so on",
+    "- `clamp.NODE`: `image`, `label` (one-hot), a number, or values of the node's shape",
+    "- `mask.NODE` (1 = held at data, 0 = free): `top`, `bottom`, `left`, `right` (the half that is held), "
+    "`{box: [y0, x0, y1, x1]}` (the box that is held), or 0/1 values of the node's shape",
+)
+"""What `pcsim.study.stimuli` reads (`clamping_of`, `mask_of`)."""
 
 
 def first_line(thing: Any) -> str:
@@ -58,6 +65,29 @@ def fields(model: type[BaseModel]) -> str:
         default = "" if field.is_required() else f"={_plain(field.get_default(call_default_factory=True))}"
         parts.append(f"`{name}{default}`")
     return ", ".join(parts)
+
+
+def allowed() -> list[str]:
+    """`key: word, word` for each key of a study that takes one of a few words."""
+    lines = []
+    for section, model in SECTIONS:
+        for name, field in model.model_fields.items():
+            words = _words(field.annotation)
+            if words:
+                key = name if section == "study" else f"{section}.{name}"
+                lines.append(f"- `{key}`: {', '.join(words)}")
+    return lines
+
+
+def _words(annotation: Any) -> list[str]:
+    """The words of the Literals in an annotation; those of a mapping's keys as `{word: …}`."""
+    if get_origin(annotation) is Literal:
+        return [f"`{word}`" for word in get_args(annotation)]
+    inner = [_words(part) for part in get_args(annotation)]
+    if get_origin(annotation) is dict:
+        return [f"`{{{word.strip('`')}: …}}`" for word in inner[0]]
+    found = [word for part in inner for word in part]
+    return [*found, "a number"] if found and get_origin(annotation) is list else found
 
 
 def _plain(value: Any) -> Any:
@@ -95,10 +125,13 @@ def reference() -> str:
     lines += ["## Study files", "", "| section | keys |", "|---|---|"]
     lines += [f"| {name} | {fields(model)} |" for name, model in SECTIONS]
     lines += [
+        "", "Keys that take one of a few words:", "",
+        *allowed(),
+        f"- `inference.start`: {_names(STARTS)}",
+        f"- `learning.encoder.objective`: {_names(OBJECTIVES)}",
+        *HELD,
         "",
-        f"`inference.start` is one of {_names(STARTS)}; `learning.encoder.objective` one of {_names(OBJECTIVES)}.",
-        "",
-    ]
+    ]  # fmt: skip
     lines += table("Kernels (`inference.kernel`)", KERNELS, first_line, arguments)
     lines += table("Preconditioners (`inference.preconditioner`)", PRECONDITIONERS, first_line, arguments)
     lines += table("Optimisers (`learning.optimizer`)", OPTIMIZERS, first_line, arguments)

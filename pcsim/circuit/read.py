@@ -32,7 +32,7 @@ TRACE_NAMES = (
     "encoder",
     "energy_minimum",
 )
-COORDINATES = ("image", "chain", "step", "update", "phase", "time", "label")
+COORDINATES = ("image", "chain", "step", "update", "phase", "time", "label", "name")
 RESERVED = frozenset((*TRACE_NAMES, *COORDINATES))
 """Names that the root of the trace uses for something else; both engines write the same trace."""
 THINNED = re.compile(r"step_\d+")

@@ -1,11 +1,12 @@
 """`check`: every mistake of a file that can be found without running anything."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pcsim.circuit.source import Source, read_yaml, validate
-from pcsim.errors import CircuitError, PcsimError
+from pcsim.circuit.source import Source, validate
+from pcsim.errors import PcsimError
 from pcsim.study.load import LoadedStudy, check_data, read_file
 from pcsim.study.schema import Study
 
@@ -28,15 +29,13 @@ class Mistakes(list[str]):
 
 
 def check_command(path: Path) -> tuple[str, list[str]]:
-    """(a word of praise or of nothing, the mistakes): missing data come last, for they are not the file's."""
+    """(praise, mistakes), one of them empty; missing data come last, for they are not the file's mistake."""
     mistakes = Mistakes()
-    if path.is_file():
-        source = mistakes.of(lambda: read_yaml(path, CircuitError))
-        if source is None or "nodes" in source.data:
-            return _circuit(path, mistakes) if source else "", mistakes
     source = mistakes.of(lambda: read_file(path))
     if source is None:
         return "", mistakes
+    if "nodes" in source.data:
+        return _circuit(path, mistakes), mistakes
     study = mistakes.of(lambda: validate(source, (), Study, source.data))
     if study is None:
         _circuit_of_bad_study(source, path.parent, mistakes)
@@ -94,7 +93,7 @@ def _parts(loaded: LoadedStudy, circuit: "Circuit", mistakes: Mistakes) -> None:
 
     study, source = loaded.study, loaded.source
     for check in (checks.check_clamp, checks.check_record, checks.check_evaluation):
-        mistakes.of(lambda check=check: check(circuit, source, study))  # type: ignore[misc]
+        mistakes.of(partial(check, circuit, source, study))
     kernel = mistakes.of(lambda: build.kernel_of(source, study))
     start = mistakes.of(lambda: build.start_of(source, study, circuit))
     if kernel is not None and start is not None:

@@ -1,13 +1,15 @@
-"""`run`, `check` and `infer`: from files to work."""
+"""`run` and `infer`: from files to work."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pcsim.cli.results import show_results
 from pcsim.cli.terminal import Bars, out, table
-from pcsim.errors import CircuitError, RunError, StudyError
+from pcsim.errors import RunError, StudyError
 from pcsim.study.load import load_study
+from pcsim.study.reporter import readable
 
 if TYPE_CHECKING:
     from pcsim.study.build import Plan
@@ -27,12 +29,10 @@ def run_command(
     """Run a study, or say that it is complete, or show what would run."""
     loaded = load_study(study, overrides)
     seconds = None if max_time is None else duration(max_time)
-    from pcsim.study import directory, run
-    from pcsim.study.advice import warnings_of
+    from pcsim.study import run
     from pcsim.study.build import build, where
-    from pcsim.study.drawing import check_figures, draw_figures
+    from pcsim.study.drawing import check_figures, draw_figures, missing_figures
     from pcsim.study.milestones import milestones_of
-    from pcsim.study.stopping import EXIT, Stopped, Stopper, listening
     from pcsim.study.training import materials_of
 
     plan = build(loaded)
@@ -44,12 +44,28 @@ def run_command(
     if dry_run:
         show_plan(plan, materials, run_to)
         return
+    bars = Bars()
     if fresh:
         run.fresh(run_to)
     if run.is_complete(run_to, plan, fingerprint):
         out.print(f"{where(run_to.path)}: complete already; --fresh runs it again", markup=False)
+        draw_figures(plan, run_to, bars, missing_figures(plan, run_to))
         return
-    bars = Bars()
+    _carry_out(plan, run_to, materials, bars, seconds)
+    out.print(f"{where(run_to.path)}: complete", markup=False)
+    show_results(run_to, plan.study)
+
+
+def _carry_out(
+    plan: "Plan", run_to: "RunDirectory", materials: "Materials", bars: Bars, seconds: float | None
+) -> None:
+    """Run and draw; a stop, after so many seconds or by a signal, ends the process with its exit code."""
+    from pcsim.study import directory, run
+    from pcsim.study.advice import warnings_of
+    from pcsim.study.build import where
+    from pcsim.study.drawing import draw_figures
+    from pcsim.study.stopping import EXIT, Stopped, Stopper, listening
+
     for warning in warnings_of(plan, materials):
         bars.say(f"warning: {warning}")
     progress = directory.read_manifest(run_to).get("status")
@@ -58,27 +74,10 @@ def run_command(
     try:
         with listening(stopper):
             run.run(plan, run_to, materials, bars, stopper)
-            draw_figures(plan, run_to, bars)
+            draw_figures(plan, run_to, bars, plan.study.figures)
     except Stopped as stop:
         bars.say(f"stopped ({stop.reason}); the same command goes on from here")
         raise SystemExit(EXIT[stop.reason]) from None
-    out.print(f"{where(run_to.path)}: complete", markup=False)
-    _show_results(run_to)
-
-
-def _show_results(run_to: "RunDirectory") -> None:
-    from pcsim.study.directory import read_metrics
-
-    rows = [row for row in read_metrics(run_to.metrics) if row["kind"] == "evaluation"]
-    if rows:
-        last = rows[-1]
-        skip = ("kind", "update", "seconds", "gradient_evaluations")
-        shown = [
-            [name, f"{value:.4g}"]
-            for name, value in last.items()
-            if name not in skip and not name.endswith("_standard_error")
-        ]
-        table(f"held-out images, update {last['update']}", ["measure", "mean"], shown)
 
 
 def duration(text: str) -> float:
@@ -133,38 +132,8 @@ def show_plan(plan: "Plan", materials: "Materials", run_to: "RunDirectory") -> N
         out.print(f"warning: {warning}", markup=False)
 
 
-def readable(size: float) -> str:
-    """Bytes as a reader likes them.
-
-    >>> readable(1536)
-    '1.5 KiB'
-    """
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
-
-
-def check_command(path: Path) -> str:
-    """One word of praise; whatever is wrong is raised."""
-    from pcsim.circuit.read import load_circuit
-    from pcsim.circuit.source import read_yaml
-    from pcsim.study.build import build
-    from pcsim.study.drawing import check_figures
-    from pcsim.study.milestones import milestones_of
-
-    if path.is_file() and "nodes" in read_yaml(path, CircuitError).data:
-        circuit = load_circuit(path)
-        return f"a circuit of {len(circuit.nodes)} nodes and {len(circuit.edges)} edges, without mistakes"
-    plan = build(load_study(path))
-    milestones_of(plan)
-    check_figures(plan)
-    return f"a study of {len(plan.circuit.nodes)} nodes, without mistakes"
-
-
 def infer_command(
-    run_dir: Path, images: Path, out_dir: Path | None, steps: int | None, chains: int, bars: Bars
+    run_dir: Path, images: Path, out_dir: Path | None, *, steps: int | None, chains: int, fresh: bool
 ) -> None:
     """Record a trained run on a folder of one's own images."""
     from pcsim.api import open as open_run
@@ -173,5 +142,6 @@ def infer_command(
     if not images.is_dir():
         raise RunError(f"--images {images}: no such folder")
     target = out_dir or run_dir / "inferred" / images.resolve().name
-    names = open_run(run_dir).infer_folder(images, target, steps=steps, chains=chains, reporter=bars)
+    run = open_run(run_dir)
+    names = run.infer_folder(images, target, steps=steps, chains=chains, reporter=Bars(), fresh=fresh)
     out.print(f"{len(names)} images: trace in {where(target / 'trace.zarr')}", markup=False)

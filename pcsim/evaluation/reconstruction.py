@@ -78,7 +78,9 @@ def reconstruct(
 
 
 def _check(program: Program, chain: Chain) -> None:
-    if chain.n_chain < 1 or not 1 <= chain.draws <= (chain.steps - chain.kernel.warm_up if chain.steps else 1):
+    if chain.n_chain < 1 or not 1 <= chain.draws <= (
+        chain.steps - chain.kernel.warm_up if chain.steps else 1
+    ):
         raise StudyError(
             f"evaluation.reconstruction: n_chain {chain.n_chain} and draws {chain.draws} must be at least 1, "
             f"and {chain.steps} steps after a warm-up of {chain.kernel.warm_up} must hold the draws"

@@ -1,15 +1,18 @@
 """What chains do along the inference steps: energy and gradient norm."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+from numpy.typing import NDArray
 
 from pcsim.errors import RunError
 from pcsim.figures.run_view import RunView, free_units
-from pcsim.figures.style import PAGE, REFERENCE, Look, looks, sheet
+from pcsim.figures.style import DASHES, PAGE, REFERENCE, Look, looks, sheet
 from pcsim.figures.trace_reading import Band, band, step_dim, variable
 
 WIDE = 30
@@ -48,11 +51,16 @@ def energy(runs: Sequence[RunView]) -> Figure:
 
 
 def gradient_norm(runs: Sequence[RunView]) -> Figure:
-    """Norm of the energy's gradient over inference steps, for every run that recorded it."""
+    """Norm of the energy's gradient over inference steps, for every run that recorded it.
+
+    Runs whose norms agree lie on each other: the later are thinner and dashed, so that the earlier show through.
+    """
     figure = sheet(PAGE, 2.4)
     axes = figure.subplots()
-    for run, trace, look in _traced(runs):
-        _draw(axes, band(variable(trace, "gradient_norm", str(run.path)), str(run.path)), look)
+    for place, (run, trace, look) in enumerate(_traced(runs)):
+        over = look._replace(dashes=DASHES[place % len(DASHES)])
+        entries = band(variable(trace, "gradient_norm", str(run.path)), str(run.path))
+        _draw(axes, entries, over, width=max(2.0 - 0.6 * place, 0.8), alpha=0.15)
     heights = np.concatenate([np.asarray(line.get_ydata(), np.float64) for line in axes.get_lines()])
     if heights.min() > 0 and heights.max() > WIDE * heights.min():
         axes.set_yscale("log")
@@ -79,9 +87,11 @@ def _steps(trace: xr.DataTree, path: str, run: RunView) -> np.ndarray:
     return array[step_dim(array, str(run.path))].to_numpy()
 
 
-def _draw(axes: Axes, entries: Band, look: Look) -> None:
-    axes.fill_between(entries.step, entries.low, entries.high, color=look.color, alpha=0.22, linewidth=0)
-    axes.plot(entries.step, entries.median, color=look.color, linestyle=look.dashes, label=look.label)
+def _draw(axes: Axes, entries: Band, look: Look, width: float = 1.3, alpha: float = 0.22) -> None:
+    axes.fill_between(entries.step, entries.low, entries.high, color=look.color, alpha=alpha, linewidth=0)
+    axes.plot(
+        entries.step, entries.median, color=look.color, linestyle=look.dashes, linewidth=width, label=look.label
+    )  # fmt: skip
 
 
 def _closed_lines(axes: Axes, traced: Sequence[tuple[RunView, xr.DataTree, Look]]) -> None:
@@ -98,24 +108,43 @@ def _finish_energy(panels: Sequence[Axes], above: bool) -> None:
     what = "energy above its minimum" if above else "energy U = −log p(x, z)"
     axes.set(xlabel="inference step (0 = sweep)", ylabel=f"{what} (nats)", title="stimulus clamped")
     if above:
-        # linear up to the scale of the closed lines, logarithmic for the fall from the start
-        axes.set_yscale("symlog", linthresh=_linear_range(axes), linscale=1.5)
-        axes.set_ylim(bottom=min(-0.1 * _linear_range(axes), *_lowest(axes)))
+        # linear about the closed lines, logarithmic for the fall from the start, without a kink between
+        width = _linear_width(axes)
+        low, high = min(-0.1 * width, *_extremes(axes, np.min)), max(_extremes(axes, np.max))
+        axes.set_yscale("asinh", linear_width=width)
+        axes.set_ylim(low, 1.1 * high)
+        axes.yaxis.set_major_locator(FixedLocator(asinh_ticks(high, width)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     if len(panels) > 1:
         panels[0].set(xlabel="inference step", ylabel="energy U, stimulus free (nats)", title="spontaneous")
 
 
-def _linear_range(axes: Axes) -> float:
-    heights = [
-        float(np.max(line.get_ydata()))
-        for line in axes.get_lines()
-        if str(line.get_label()).startswith("T =")
-    ]
-    return 2 * max(heights) if max(heights) > 0 else 1.0
+def asinh_ticks(high: float, width: float) -> list[float]:
+    """0 and numbers 1, 2 or 5 times a power of ten up to `high`, at least a seventh of the axis apart.
+
+    >>> asinh_ticks(400.0, 10.0)
+    [0.0, 10.0, 50.0, 100.0, 200.0]
+    """
+    if not (math.isfinite(high) and high > 0):
+        return [0.0]
+    apart = math.asinh(high / width) / 7
+    decades = range(math.floor(math.log10(min(width, high))) - 2, math.ceil(math.log10(high)) + 1)
+    ticks = [0.0]
+    for value in (float(f"{digit}e{decade}") for decade in decades for digit in (1, 2, 5)):
+        if value <= high and math.asinh(value / width) - math.asinh(ticks[-1] / width) >= apart:
+            ticks.append(value)
+    return ticks
 
 
-def _lowest(axes: Axes) -> list[float]:
-    return [float(np.min(line.get_ydata())) for line in axes.get_lines()]
+def _linear_width(axes: Axes) -> float:
+    """The highest closed line, D/2; 10 nats where none is known."""
+    closed = [line for line in axes.get_lines() if str(line.get_label()).startswith("T =")]
+    return max(float(np.max(line.get_ydata())) for line in closed) or 10.0
+
+
+def _extremes(axes: Axes, extreme: Callable[[NDArray[np.float64]], float]) -> list[float]:
+    return [float(extreme(np.asarray(line.get_ydata(), np.float64))) for line in axes.get_lines()]
 
 
 def _onset(axes: Axes) -> None:

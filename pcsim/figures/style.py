@@ -17,6 +17,8 @@ COLUMN, PAGE = 3.4, 7.0
 COLOURS: dict[Method, str] = {"PC": "#0072B2", "LPC": "#D55E00", "VAE": "#009E73"}
 """Okabe & Ito (2008): told apart with every common colour-vision deficiency and in grey print."""
 REFERENCE = "#555555"
+MARGIN = 0.12
+"""Inches at the right that the layout leaves free: half of a tick's label."""
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 STYLE: dict[str, Any] = {
     "font.size": 8,
@@ -85,4 +87,8 @@ def house_style() -> AbstractContextManager[None]:
 
 def sheet(width: float, height: float) -> Figure:
     """An empty figure of that size in inches, with a layout that keeps labels apart."""
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    # the layout does not count the label of a tick at an axis' very end: it would hang over the edge
+    engine: Any = figure.get_layout_engine()
+    engine.set(rect=(0.0, 0.0, 1 - MARGIN / width, 1.0))
+    return figure

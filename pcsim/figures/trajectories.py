@@ -21,6 +21,8 @@ Array = NDArray[np.float64]
 CONTOURS = np.arange(0, 11) ** 2 / 2
 """Energies at 0, 1, 2 … standard deviations from the minimum of a quadratic energy, in nats."""
 
+NOTE = "each plane: first two principal components of one chain; the other chains are projected onto it"
+
 
 class View(NamedTuple):
     """One run's chains in its plane."""
@@ -62,6 +64,7 @@ def trajectories(runs: Sequence[RunView], node: str | None = None, image: int = 
         )
     handles, names = panels[-1].get_legend_handles_labels()  # the null's: neutral in colour
     figure.legend(handles, names, loc="outside upper center", ncols=len(names))
+    figure.supxlabel(NOTE, fontsize=6.5, color=REFERENCE)
     return figure
 
 
@@ -102,7 +105,7 @@ def _draw_null(axes: Axes, steps: int, dimension: int) -> None:
     walk = random_walk(steps, dimension)
     origin, directions, _ = principal(walk)
     _path(axes, (walk - origin) @ directions.T, REFERENCE)
-    axes.plot([], [], color=REFERENCE, linewidth=0.5, alpha=0.6, label="other chains of the image")
+    axes.plot([], [], color=REFERENCE, linewidth=0.5, alpha=0.6, label="other chains of the image, projected")
     shares = _shares(null_explained(steps, dimension))
     axes.set_title(f"null: a random walk\n{shares}", color=REFERENCE)
     axes.set(xlabel="PC1 (increments)", ylabel="PC2 (increments)")

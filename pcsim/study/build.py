@@ -20,7 +20,7 @@ from pcsim.inference.limits import positive
 from pcsim.inference.preconditioners import PRECONDITIONERS
 from pcsim.inference.types import Kernel
 from pcsim.learning.draws import Draws
-from pcsim.learning.learner import Method, Start, check_objective
+from pcsim.learning.learner import OBJECTIVES, Method, Start, check_objective
 from pcsim.learning.optimizers import OPTIMIZERS
 from pcsim.study.checks import check_clamp, check_evaluation, check_record
 from pcsim.study.load import LoadedStudy
@@ -146,10 +146,17 @@ def method_of(source: Source, study: Study, circuit: Circuit, kernel: Kernel, st
     if learning is None:
         return None
     objective = learning.encoder.objective
+    place: Path_ = ("learning", "encoder", "objective")
+    if learning.learner == "elbo":
+        objective, place = "reverse", ("learning", "learner")
+        if not circuit.encoder:
+            source.fail(place, "elbo needs an encoder, and the circuit has none")
+    if objective not in OBJECTIVES:
+        source.fail(place, f"no objective {objective!r}; {nearest(objective, OBJECTIVES)}")
     try:
-        check_objective(circuit, study.clamp, "reverse" if learning.learner == "elbo" else objective)
+        check_objective(circuit, study.clamp, objective)
     except StudyError as failure:
-        source.fail(("learning", "encoder", "objective"), str(failure))
+        source.fail(place, str(failure))
     # checked here too, so that `pcsim check` sees them; the learner makes its own
     optimizer_of(source, ("learning", "optimizer"), learning.optimizer)
     if learning.encoder.optimizer is not None:

@@ -1,18 +1,22 @@
 """The figures of a finished run, and the landscape that some of them stand on."""
 
+from collections.abc import Sequence
+
 import torch
 import xarray as xr
 from torch import Tensor
 
 from pcsim.engines.torch.program import Bound
 from pcsim.engines.torch.target import CircuitTarget, Clamp
-from pcsim.errors import nearest
+from pcsim.errors import PcsimError, nearest
 from pcsim.figures import landscape
 from pcsim.figures.registry import FIGURES, draw_to
 from pcsim.figures.run_view import RunView, view
 from pcsim.study.build import Plan
 from pcsim.study.checkpoint import copy_into, load_weights
 from pcsim.study.directory import RunDirectory
+from pcsim.study.load import LoadedStudy
+from pcsim.study.milestones import milestones_of
 from pcsim.study.reporter import Reporter
 from pcsim.study.training import initial_parameters
 
@@ -24,21 +28,50 @@ IMAGES = 3
 
 def check_figures(plan: Plan) -> None:
     """Refuse a figure that does not exist, before anything runs."""
-    for index, name in enumerate(plan.study.figures):
-        if name not in FIGURES:
-            plan.loaded.source.fail(("figures", index), f"no figure {name!r}; {nearest(name, FIGURES)}")
+    check_figure_names(plan.loaded)
 
 
-def draw_figures(plan: Plan, run_to: RunDirectory, reporter: Reporter) -> None:
-    """Draw the study's figures into `figures/`; a figure without its data says so and the others are drawn."""
-    run = view(run_to.path)
-    if run.has_trace and "trajectories" in plan.study.figures:
-        store_landscape(plan, run_to, run)
-        run = view(run_to.path)
-    with reporter.task("drawing", len(plan.study.figures)) as advance:
-        for name in plan.study.figures:
-            draw_to(name, [run], run_to.path / "figures")
+def check_figure_names(loaded: LoadedStudy) -> None:
+    """Raise `StudyError` with every figure of a study that does not exist."""
+    source = loaded.source
+    unknown = [
+        f"{source.where(('figures', index))}: no figure {name!r}; {nearest(name, FIGURES)}"
+        for index, name in enumerate(loaded.study.figures)
+        if name not in FIGURES
+    ]
+    if unknown:
+        raise source.error("\n".join(unknown))
+
+
+def missing_figures(plan: Plan, run_to: RunDirectory) -> list[str]:
+    """The study's figures that are not drawn yet."""
+    return [n for n in plan.study.figures if not (run_to.path / "figures" / f"{n}.png").is_file()]
+
+
+def draw_figures(plan: Plan, run_to: RunDirectory, reporter: Reporter, names: Sequence[str]) -> None:
+    """Draw those figures into `figures/`; one without its data says so and the others are drawn."""
+    with reporter.task("drawing", len(names)) as advance:
+        for name in names:
+            try:
+                run = view(run_to.path)
+                if name == "trajectories" and run.has_trace:
+                    _landscape(plan, run_to, run, reporter)
+                draw_to(name, [run], run_to.path / "figures")
+            except PcsimError as failure:
+                reporter.say(f"no figure {name}: {failure}")
             advance(1)
+
+
+def _landscape(plan: Plan, run_to: RunDirectory, run: RunView, reporter: Reporter) -> None:
+    """Store the landscape where the weights that made the last trace are still there: only the last ones are."""
+    stops = milestones_of(plan)
+    if stops.recording and stops.recording[-1] == stops.last:
+        store_landscape(plan, run_to, run)
+        return
+    reporter.say(
+        f"trajectories without their landscape: recorded at update {max(stops.recording, default=0)}, "
+        f"and the weights are those of update {stops.last}; record.at_updates with `last` gives one"
+    )
 
 
 def store_landscape(plan: Plan, run_to: RunDirectory, run: RunView) -> None:

@@ -16,6 +16,24 @@ from pcsim.study.stimuli import place
 from pcsim.study.training import Materials
 
 
+def probes_of(plan: Plan) -> tuple[Wanted, ...]:
+    """The study's own probes, else values and errors of the free nodes and the energy.
+
+    Never all of the clamped nodes by default: they do not move, and they are the largest.
+    """
+    study = plan.study
+    if study.record is not None and study.record.probes:
+        return tuple(
+            Wanted(
+                tuple(p.read), None if p.nodes is None else tuple(p.nodes),
+                None if p.units is None else tuple(p.units), p.every,
+            )
+            for p in study.record.probes
+        )  # fmt: skip
+    free = tuple(n for n in plan.circuit.nodes if n not in study.clamp or n in study.mask)
+    return Wanted(("value", "error"), free), Wanted(("energy",))
+
+
 def session_of(plan: Plan, materials: Materials, params: Params) -> tuple[Session, Layout]:
     """What the study records, and the layout of its trace."""
     study = plan.study
@@ -35,13 +53,7 @@ def session_of(plan: Plan, materials: Materials, params: Params) -> tuple[Sessio
         plan.program, params, plan.kernel, "prior" if plan.start == "previous" else plan.start, values,
         materials.clamping.masks, tuple(n for n, what in study.clamp.items() if what == "image"),
         wanted.chains, wanted.spontaneous, wanted.steps,
-        tuple(
-            Wanted(
-                tuple(p.read), None if p.nodes is None else tuple(p.nodes),
-                None if p.units is None else tuple(p.units), p.every,
-            )
-            for p in wanted.probes
-        ),
+        probes_of(plan),
         plan.mobility,
         {"step_size": arguments["step_size"], "temperature": temperature_of(plan)}
         if "step_size" in arguments else {},

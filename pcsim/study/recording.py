@@ -117,9 +117,7 @@ def record(
         watch = Watch(evoked, buffer, writer.layout, shown)
         state = _phase(session.kernel, evoked, chain, start, range(session.steps + 1), watch, tick)
         if any(v.path == "energy_minimum" for v in writer.layout.static):
-            writer.put_static(
-                {"energy_minimum": _least_energy(session, bound, chain, state)}
-            )
+            writer.put_static({"energy_minimum": _least_energy(session, bound, chain, state)})
 
 
 def _least_energy(session: Session, bound: Bound, rng: Rng, state: Any) -> Any:

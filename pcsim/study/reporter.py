@@ -29,3 +29,16 @@ class Silent:
 
     def say(self, text: str) -> None:
         """Nothing."""
+
+
+def readable(size: float) -> str:
+    """Bytes as a reader likes them.
+
+    >>> readable(1536)
+    '1.5 KiB'
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

@@ -97,6 +97,8 @@ def resolved(plan: Plan) -> bytes:
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = None
+    yaml.representer.sort_base_mapping_type_on_output = False  # the schema's order is the reader's
+    yaml.width = 100
     yaml.dump(content, stream)
     return stream.getvalue().encode()
 
@@ -195,6 +197,8 @@ def fresh(run_to: RunDirectory) -> None:
                 "trace.zarr",
                 "evaluation",
                 "figures",
+                "landscape.zarr",
+                "inferred",
                 "study.yaml",
                 "manifest.json",
             ):

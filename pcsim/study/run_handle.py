@@ -1,8 +1,9 @@
 """A finished (or stopped) run as a Python object: its circuit, weights, trace, and what it makes of new images."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,16 +15,17 @@ from pcsim.circuit.source import read_yaml
 from pcsim.errors import RunError, StudyError
 from pcsim.evaluation.reconstruction import grey_levels, sample_images
 from pcsim.inference.rng import seed_stream
-from pcsim.record import TraceWriter, open_trace
+from pcsim.record import Coord, Layout, TraceWriter, open_trace, trace_bytes
 from pcsim.record.memory import memory_tree, memory_writer
 from pcsim.study import recording
 from pcsim.study.build import Plan, build
 from pcsim.study.checkpoint import copy_into, load_weights
 from pcsim.study.directory import RunDirectory, read_manifest
 from pcsim.study.load import LoadedStudy
-from pcsim.study.reporter import Reporter, Silent
+from pcsim.study.recorded import probes_of, temperature_of, time_coord
+from pcsim.study.reporter import Reporter, Silent, readable
 from pcsim.study.schema import Study
-from pcsim.study.session import FLOATS, Session, Wanted, attributes, layout_of
+from pcsim.study.session import FLOATS, Session, attributes, layout_of
 from pcsim.study.stimuli import check_images, clamping_of, place
 from pcsim.study.training import initial_parameters
 
@@ -34,6 +36,14 @@ class Run(NamedTuple):
     directory: RunDirectory
     plan: Plan
     params: Mapping[str, torch.Tensor]
+
+    def __repr__(self) -> str:
+        """Where it is and what it is, without the weights' numbers."""
+        n_parameter = sum(p.numel() for p in self.params.values())
+        return (
+            f"<run {self.directory.path}: study {self.plan.loaded.name}, nodes "
+            f"{', '.join(self.plan.circuit.nodes)}, {n_parameter:,} parameters>"
+        )
 
     @property
     def trace(self) -> xr.DataTree:
@@ -51,8 +61,11 @@ class Run(NamedTuple):
     def infer(
         self, images: NDArray[np.uint8], *, steps: int | None = None, chains: int = 4, seed: int = 0
     ) -> xr.DataTree:
-        """The trace of chains on one's own images, uint8 `[image, channel, y, x]`."""
-        session, layout = self._session(images, steps, chains, seed)
+        """The trace of chains on one's own images, uint8 `[image, channel, y, x]`, in memory.
+
+        It holds what the study records, or values and errors of the free nodes and the energy.
+        """
+        session, layout = self._session(images, (), steps, chains, seed)
         writer, store = memory_writer(layout)
         with writer:
             recording.record(session, writer, seed, ("infer",), lambda amount: None)
@@ -60,22 +73,25 @@ class Run(NamedTuple):
 
     def infer_folder(
         self, folder: Path, out: Path, *, steps: int | None = None, chains: int = 4, seed: int = 0,
-        reporter: Reporter | None = None,
+        reporter: Reporter | None = None, fresh: bool = False,
     ) -> list[str]:  # fmt: skip
-        """As `infer`, from a folder of pictures to `out/trace.zarr`; returns the names of the images."""
+        """As `infer`, from a folder of pictures to `out/trace.zarr`; returns the names of the images.
+
+        `fresh` replaces a trace that is there. Raises `RunError` where there is one, or no room for a new one.
+        """
+        target, speak = out / "trace.zarr", reporter or Silent()
+        if target.exists() and not fresh:
+            raise RunError(f"{target}: exists already; --fresh replaces it, --out names another folder")
         channel, y, _ = self._image_shape()
         images, names, broken = datasets.read_folder(folder, y, channel)
         for name, reason in broken:
-            (reporter or Silent()).say(f"{name}: left out ({reason})")
-        if not names:
-            raise RunError(f"{folder}: no image that could be read")
-        session, layout = self._session(images, steps, chains, seed)
-        if (out / "trace.zarr").exists():
-            raise RunError(f"{out / 'trace.zarr'}: exists already; remove it or choose another --out")
-        with (
-            TraceWriter(out / "trace.zarr", layout) as writer,
-            (reporter or Silent()).task("inferring", session.steps + 1) as advance,
-        ):
+            speak.say(f"{name}: left out ({reason})")
+        session, layout = self._session(images, names, steps, chains, seed)
+        if target.exists():
+            remove(target)
+        size = check_room(target, layout)
+        speak.say(f"{len(names)} images, {chains} chains each, {session.steps} steps: {readable(size)}")
+        with TraceWriter(target, layout) as writer, speak.task("inferring", session.steps + 1) as advance:
             recording.record(session, writer, seed, ("infer",), advance)
         return names
 
@@ -90,8 +106,8 @@ class Run(NamedTuple):
         )
 
     def _session(
-        self, images: NDArray[np.uint8], steps: int | None, chains: int, seed: int
-    ) -> tuple[Session, Any]:
+        self, images: NDArray[np.uint8], names: Sequence[str], steps: int | None, chains: int, seed: int
+    ) -> tuple[Session, Layout]:
         plan, study = self.plan, self.plan.study
         packed = datasets.from_arrays("images", datasets.Arrays(np.asarray(images)))
         check_images(plan.circuit, study.clamp, packed.shape)
@@ -104,12 +120,51 @@ class Run(NamedTuple):
         length = (
             steps if steps is not None else (study.record.steps if study.record else study.inference.steps)
         )
+        arguments = study.inference.kernel.arguments
+        scalars = {n: arguments[n] for n in ("step_size",) if n in arguments} | {
+            "temperature": temperature_of(plan)
+        }
         session = Session(
             plan.program, dict(self.params), plan.kernel, start, values, clamping.masks, tuple(values), chains,
-            0, length, (Wanted(("value", "error")), Wanted(("energy",))), plan.mobility,
+            0, length, probes_of(plan), plan.mobility, scalars,
         )  # fmt: skip
-        attrs = attributes(plan.circuit, study=plan.loaded.name, seed=seed, engine="torch")
-        return session, layout_of(session, dtype=FLOATS[plan.dtype], attrs=attrs)
+        bare = layout_of(session, dtype=FLOATS[plan.dtype])
+        coords = time_coord(plan, bare.steps)
+        if names:
+            coords += (Coord("name", ("image",), np.array(names), long_name="name of the picture"),)
+        attrs = attributes(
+            plan.circuit,
+            study=plan.loaded.name,
+            seed=seed,
+            engine="torch",
+            kernel=study.inference.kernel.name,
+        )
+        return session, layout_of(session, dtype=FLOATS[plan.dtype], coords=coords, attrs=attrs)
+
+
+def check_room(target: Path, layout: Layout) -> int:
+    """Bytes of a trace; raises `RunError` where its disk has no room for them."""
+    size = sum(trace_bytes(layout).values())
+    place = next(p for p in target.resolve().parents if p.exists())
+    free = shutil.disk_usage(place).free
+    if size > free:
+        raise RunError(
+            f"{target}: the trace takes {readable(size)} and {place} has {readable(free)} free; "
+            "take fewer images, --steps or --chains, or another --out"
+        )
+    return size
+
+
+def remove(target: Path) -> None:
+    """Remove an earlier trace; anything else under that name is refused."""
+    if target.is_symlink() or not (target / "zarr.json").is_file():
+        raise RunError(
+            f"{target}: not a trace, so --fresh leaves it alone; remove it or choose another --out"
+        )
+    try:
+        shutil.rmtree(target)
+    except OSError as failure:
+        raise RunError(f"{target}: cannot remove the earlier trace ({failure.strerror})") from failure
 
 
 def open_run(path: str | Path) -> Run:
@@ -119,9 +174,8 @@ def open_run(path: str | Path) -> Run:
         raise RunError(f"{path}: not a run directory (it has no study.yaml)")
     source = read_yaml(directory.study)
     # the data may be gone by now: the weights are enough to look at new images
-    loaded = LoadedStudy(
-        Study.model_validate(source.data), source, directory.path, directory.path.parent.name
-    )
+    name = read_manifest(directory).get("study") or directory.path.resolve().parent.name
+    loaded = LoadedStudy(Study.model_validate(source.data), source, directory.path, str(name))
     plan = build(loaded)
     params = initial_parameters(plan)
     copy_into(params, load_weights(directory.path), directory.path)

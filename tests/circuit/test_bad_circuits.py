@@ -151,7 +151,9 @@ def test_mistakes_in_a_mapping_name_their_path() -> None:
         load_circuit({"nodes": {1: {}}})
     with pytest.raises(CircuitError, match=r"^circuit: edges: expected a list, found 'z->x'"):
         load_circuit({"nodes": {"z": {"shape": [1], "distribution": "gaussian"}}, "edges": "z->x"})
-    with pytest.raises(CircuitError, match="is no distribution: it lacks local, sample, parameters"):
+    with pytest.raises(
+        CircuitError, match="is no distribution: it lacks discrete, data_range, learned, parameters, local"
+    ):
         load_circuit({"nodes": {"z": {"shape": [1], "distribution": object()}}})
 
 

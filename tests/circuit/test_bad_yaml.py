@@ -88,7 +88,7 @@ def test_lines_of_keys_and_items(tmp_path: Path) -> None:
         ("inference.steps", "expected key.path=value, for example inference.steps=50"),
         ("=5", "expected key.path=value"),
         ("a..b=5", "expected key.path=value"),
-        ("a.0=5", "expected key.path=value"),
+        ("a.0=5", "a has keys, not the number 0"),
         ("a=[1", "the value is not valid YAML"),
         ("a=2020-13-45", "the value is not valid YAML"),
         ("a=!!python/object/apply:os.system [echo]", "the value is not valid YAML"),

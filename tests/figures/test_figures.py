@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from pcsim.errors import RunError, StudyError
+from pcsim.figures.chains import asinh_ticks
 from pcsim.figures.pictures import GAP, tiled
 from pcsim.figures.registry import FIGURES, draw, draw_to
 from pcsim.figures.run_view import RunView, view
@@ -109,6 +110,28 @@ def test_energy_is_the_median_above_the_minimum_with_the_closed_lines(runs: list
         np.testing.assert_allclose(lines[label].get_ydata(), expected[after] - 60, atol=200 * 2**-22)
         before = next(line for line in left.get_lines() if line.get_label() == label)
         np.testing.assert_allclose(before.get_ydata(), expected[~after], rtol=2**-22)
+
+
+def test_energy_axis_is_smooth_with_plain_ticks(runs: list[RunView]) -> None:
+    """asinh with the closed line D/2 as its width: ticks ascend from 0 and keep a seventh of the axis apart."""
+    axes = draw("energy", runs[:2]).axes[-1]
+    assert axes.get_yscale() == "asinh"
+    shown = [float(label.get_text().replace(",", "")) for label in axes.get_yticklabels()]
+    assert shown == [*axes.get_yticks()]
+    assert shown[0] == 0
+    for high, width in ((0.3, 10.0), (400.0, 10.0), (3e5, 0.5), (7.0, 2000.0)):
+        ticks = asinh_ticks(high, width)
+        assert ticks[0] == 0 < ticks[1] <= ticks[-1] <= high
+        places = np.arcsinh(np.array(ticks) / width)
+        assert 3 <= len(ticks) <= 8
+        assert np.diff(places).min() >= np.arcsinh(high / width) / 7 * (1 - 1e-12)
+
+
+def test_gradient_norms_that_agree_both_show(runs: list[RunView]) -> None:
+    under, over = draw("gradient_norm", [runs[1], runs[1]]).axes[0].get_lines()[:2]
+    assert under.get_linewidth() > over.get_linewidth()
+    assert under.get_linestyle() == "-"
+    assert over.get_linestyle() == "--"
 
 
 def test_energy_without_a_known_minimum_is_the_energy_itself(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ def a_run(folder: Path, **manifest: str) -> Path:
 
 def test_no_such_run_names_the_nearest(tmp_path: Path) -> None:
     path = a_run(tmp_path)
-    with pytest.raises(RunError, match="abd: no such run directory; did you mean 'abc'"):
+    (path.parent / "abe").mkdir()  # a folder that is no run
+    with pytest.raises(RunError, match=r"abd: no such run directory; did you mean 'abc'\?$"):
         view(path.parent / "abd")
     with pytest.raises(
         RunError, match=r"not a run directory \(it has no manifest.json\); runs in there: abc"
