@@ -1,7 +1,7 @@
 """What a circuit makes of held-out images, and what it makes from nothing: E[x | z] as pictures."""
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -108,9 +108,9 @@ def _pictures(program: Program, params: Params, bound: Bound, images: Images, ch
         begin = prior_start(target, images.rng)
     sums: Tree = {}
 
-    def visit(step: int, state: object, info: Info) -> None:
+    def visit(step: int, state: Any, info: Info) -> None:
         if step > chain.steps - chain.draws:
-            _add(sums, bound, {**target.held, **state.position}, list(clamp.values))  # type: ignore[attr-defined]
+            _add(sums, bound, {**target.held, **state.position}, list(clamp.values))
 
     if chain.steps:
         run_chain(chain.kernel, target, images.rng, begin, chain.steps, visit)

@@ -23,7 +23,7 @@ from pcsim.study.milestones import Milestones, milestones_of
 from pcsim.study.recorded import session_of
 from pcsim.study.reporter import Reporter
 from pcsim.study.stopping import Stopped, Stopper
-from pcsim.study.training import Materials, initial_parameters, learner_of, train
+from pcsim.study.training import Materials, initial_parameters, learner_of, train, training_size
 
 
 def run_directory(plan: Plan, fingerprint: str, out: Path | None) -> RunDirectory:
@@ -130,7 +130,7 @@ def _work(
     progress = Progress()
     learner = None
     if plan.study.learning:
-        n_train = len(materials.split.train) if materials.split else 1
+        n_train = training_size(materials, plan.study.learning)
         learner = learner_of(plan, params, n_train, materials.clamping.masks)
         progress = checkpoint.restore(run_to, learner)
     metrics = Metrics(run_to.metrics, progress.update)

@@ -87,7 +87,7 @@ class Learning(Strict):
     include_start: bool = False
     update: Literal["batch", "step"] = "batch"
     encoder: EncoderLearning = EncoderLearning()
-    optimizer: Choice = Named(name="adam", step_size=1e-3)  # type: ignore[call-arg]  # extra="allow"
+    optimizer: Choice = Named.model_validate({"name": "adam", "step_size": 1e-3})
     batch_size: Positive = 64
     updates: Positive
     chains: Positive = 1

@@ -11,7 +11,7 @@ from pcsim.inference.rng import seed_stream
 from pcsim.learning.learner import Batch, learn_batch
 from pcsim.study.build import build
 from pcsim.study.load import load_study
-from pcsim.study.training import initial_parameters, learner_of, materials_of
+from pcsim.study.training import initial_parameters, learner_of, materials_of, training_size
 
 
 def update_timer(study: Path, overrides: Sequence[str]) -> Callable[[], float]:
@@ -22,7 +22,7 @@ def update_timer(study: Path, overrides: Sequence[str]) -> Callable[[], float]:
     method, learning = plan.method, plan.study.learning
     assert method is not None
     assert learning is not None
-    n_train = len(materials.split.train) if materials.split else learning.batch_size
+    n_train = training_size(materials, learning)
     learner = learner_of(plan, initial_parameters(plan), n_train, materials.clamping.masks)
     rows = np.arange(learning.batch_size)
     batch = Batch(

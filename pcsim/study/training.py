@@ -19,6 +19,7 @@ from pcsim.study.build import Plan, optimizer_of
 from pcsim.study.checkpoint import Progress
 from pcsim.study.directory import Metrics, RunDirectory
 from pcsim.study.load import data_options
+from pcsim.study.schema import Learning
 from pcsim.study.stimuli import Clamping, Order, Stimuli, batches, check_images, clamping_of, place
 from pcsim.study.stopping import Stopper
 
@@ -82,6 +83,11 @@ def learner_of(plan: Plan, params: Params, n_train: int, masks: Mapping[str, tor
     return learner
 
 
+def training_size(materials: Materials, learning: Learning) -> int:
+    """Number of training images; without data, rows of literal values, as many as a batch."""
+    return len(materials.split.train) if materials.split else learning.batch_size
+
+
 def train(
     plan: Plan, materials: Materials, learner: Learner, progress: Progress, until: int, *, metrics: Metrics,
     directory: RunDirectory, stopper: Stopper, advance: Callable[[int], None],
@@ -93,8 +99,7 @@ def train(
     study, method, learning = plan.study, plan.method, plan.study.learning
     assert method is not None
     assert learning is not None
-    n_train = len(materials.split.train) if materials.split else learning.batch_size
-    order = Order(n_train, learning.batch_size, study.seed)
+    order = Order(training_size(materials, learning), learning.batch_size, study.seed)
     log_every = max(1, learning.updates // LOG_LINES)
     saved, begin = time.monotonic(), time.perf_counter()
     for update, rows, values in batches(materials.clamping, materials.train, order, progress.update, until):
