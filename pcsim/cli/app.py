@@ -122,6 +122,20 @@ def status(
 
 @app.command()
 @friendly
+def audit(
+    file: Annotated[Path, typer.Argument(help="A circuit file, or a study (then with its clamp and kernel).")],
+    overrides: Overrides = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random points.")] = 0,
+) -> None:
+    """Certify locality: move every unit, see what each update and learning rule reads; exit 1 if not local."""
+    from pcsim.cli.auditing import audit_command
+
+    if not audit_command(file, overrides or [], seed):
+        raise SystemExit(1)
+
+
+@app.command()
+@friendly
 def bench(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,

@@ -1,0 +1,1 @@
+"""What traces say: plain functions from xarray to xarray, without torch."""
