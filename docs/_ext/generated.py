@@ -1,0 +1,81 @@
+"""Pages that are made from the package at every build: the API by part, and the gallery of circuits."""
+
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+import pcsim
+
+PARTS = {
+    "api": "From Python",
+    "circuit": "Circuits",
+    "inference": "Kernels and random streams",
+    "engines": "Engines",
+    "learning": "Learning",
+    "evaluation": "Evaluation",
+    "record": "Traces",
+    "datasets": "Data sets",
+    "analysis": "Analysis",
+    "figures": "Figures",
+    "study": "Studies and runs",
+    "report": "Report",
+    "errors": "Errors",
+}
+
+
+def modules(name: str) -> list[str]:
+    """The module itself, and every module below it."""
+    found = importlib.import_module(name)
+    if not hasattr(found, "__path__"):
+        return [name]
+    below = sorted(m.name for m in pkgutil.walk_packages(found.__path__, f"{name}."))
+    return [name, *below]
+
+
+def write_api(folder: Path) -> None:
+    """One page per part of the package, each module with its docstrings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, title in PARTS.items():
+        text = [title, "=" * len(title), ""]
+        for name in modules(f"pcsim.{part}"):
+            text += [name, "-" * len(name), "", f".. automodule:: {name}", "   :members:", ""]
+        (folder / f"{part}.rst").write_text("\n".join(text))
+    listed = "\n".join(f"   {part}" for part in PARTS)
+    (folder / "index.rst").write_text(f"API\n===\n\nEvery public function, from its docstring.\n\n.. toctree::\n\n{listed}\n")
+
+
+def write_circuits(folder: Path, root: Path) -> None:
+    """One page per circuit: what it is, its picture, its file, and the studies that run it."""
+    from pcsim.circuit.read import load_circuit
+    from pcsim.cli.drawing import draw_circuit
+
+    folder.mkdir(parents=True, exist_ok=True)
+    studies = {path.name: path.read_text() for path in sorted((root / "studies").glob("*.yaml"))}
+    names = []
+    for path in sorted((root / "circuits").glob("*.yaml")):
+        draw_circuit(path, folder / f"{path.stem}.svg")
+        users = [name for name, text in studies.items() if f"circuits/{path.name}" in text]
+        used = f"Studies: {', '.join(f'`studies/{name}`' for name in users)}\n\n" if users else ""
+        (folder / f"{path.stem}.md").write_text(
+            f"# {path.stem}\n\n{load_circuit(path).description}\n\n![{path.stem}]({path.stem}.svg)\n\n{used}"
+            f"```yaml\n{path.read_text()}```\n"
+        )
+        names.append(path.stem)
+    listed = "\n".join(names)
+    (folder / "index.md").write_text(
+        f"# Circuits\n\nEvery file of `circuits/`, drawn by `pcsim draw`.\n\n```{{toctree}}\n{listed}\n```\n"
+    )
+
+
+def write(app: Any) -> None:
+    """Sphinx's hook, before the sources are read."""
+    root = Path(pcsim.__file__).parents[1]
+    write_api(Path(app.srcdir) / "generated" / "api")
+    write_circuits(Path(app.srcdir) / "generated" / "circuits", root)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Registers the hook."""
+    app.connect("builder-inited", write)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,26 @@
+"""Sphinx: built by `make docs` into docs/_build/html."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+from pcsim.study.build import version  # noqa: E402 (the extensions' folder comes first)
+
+project = "pcsim"
+author = "the pcsim authors"
+release = version()
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "myst_nb", "docstrings", "generated"]
+exclude_patterns = ["_build", "_ext", "results/*", "make_reference.py", "conf.py"]
+html_theme = "furo"
+html_title = "pcsim"
+html_static_path: list[str] = []
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"show-inheritance": False}
+nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+nb_execution_mode = "cache"
+nb_execution_timeout = 900
+nb_execution_raise_on_error = True
