@@ -20,13 +20,14 @@ MAY_IMPORT = {
     "learning": {"circuit", "engines", "inference"},
     "evaluation": {"circuit", "engines", "inference"},
     "analysis": {"record"},
-    "figures": {"record"},
+    "figures": {"record", "analysis"},
+    "report": {"record", "analysis", "figures"},
     "study": {"circuit", "inference", "engines", "learning", "record", "datasets", "evaluation", "analysis", "figures"},
     "api": {"circuit", "inference", "engines", "learning", "record", "datasets", "evaluation", "study"},
-    "cli": {"circuit", "datasets", "record", "study", "figures", "analysis", "api"},
+    "cli": {"circuit", "datasets", "record", "study", "figures", "analysis", "report", "api", "engines"},
 }  # fmt: skip
 
-TORCH_FREE = ("analysis", "figures", "datasets")
+TORCH_FREE = ("analysis", "figures", "report", "datasets")
 READING = (
     "record/__init__",
     "record/layout",

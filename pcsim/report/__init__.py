@@ -1,0 +1,1 @@
+"""`report.html`: what was run and what was found, on one page that needs no network."""
