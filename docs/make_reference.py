@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from pcsim.circuit.distributions import DISTRIBUTIONS
 from pcsim.circuit.layers import LAYERS, REFUSED
-from pcsim.circuit.read import CIRCUIT_KEYS, EDGE_KEYS, ENCODER_KEYS, NODE_KEYS, RESERVED
+from pcsim.circuit.read import CIRCUIT_KEYS, EDGE_KEYS, ENCODER_KEYS, NODE_KEYS, PAST_KEYS, RESERVED
 from pcsim.datasets import DATASETS
 from pcsim.figures.registry import FIGURES
 from pcsim.inference.kernels import KERNELS
@@ -27,6 +27,8 @@ TARGET = Path(__file__).with_name("reference.md")
 SECTIONS = (
     ("study", schema.Study), ("data", schema.Data), ("inference", schema.Inference), ("learning", schema.Learning),
     ("learning.encoder", schema.EncoderLearning), ("record", schema.Record), ("record.probes[]", schema.Probe),
+    ("stimulus[]", schema.PhaseSpec), ("stimulus[].transform", schema.Transform),
+    ("stimulus[], several times", schema.Repeat), ("noise", schema.NoiseOptions), ("noise.shot", schema.Shot),
     ("evaluation", schema.Evaluation), ("evaluation.log_likelihood", schema.LogLikelihood),
     ("evaluation.reconstruction", schema.Reconstruction), ("evaluation.elbo", schema.Elbo),
 )  # fmt: skip
@@ -35,8 +37,15 @@ HELD = (
     "- `clamp.NODE`: `image`, `label` (one-hot), a number, or values of the node's shape",
     "- `mask.NODE` (1 = held at data, 0 = free): `top`, `bottom`, `left`, `right` (the half that is held), "
     "`{box: [y0, x0, y1, x1]}` (the box that is held), or 0/1 values of the node's shape",
+    "- `stimulus[].show`: `image` (each row's own), `blank` (the stimulus is released: spontaneous activity), "
+    "`omission` (held at 0), `mask` (its pixels shuffled), `{image: k}` (the k-th recorded image in all rows), "
+    "`{next: k}` (the image k places on), `{NODE: value}`, `{series: file.csv}` or `{series: {NODE: frames}}` (one "
+    "phase per frame; columns `NODE` or `NODE.0`, `NODE.1`, …), `{simulate: n}` (n frames drawn from the circuit, the "
+    "latents beside the trace as `NODE/truth`; with `series`, its inputs)",
+    "- `stimulus[].onset`: `replace` (chains start anew at the encoder's draws), `drive` (q(z given x) is one more "
+    "factor while the phase lasts; `{drive: n}`: for n steps), `none` (states go on from where they stand)",
 )
-"""What `pcsim.study.stimuli` reads (`clamping_of`, `mask_of`)."""
+"""What `pcsim.study.stimuli` (`clamping_of`, `mask_of`) and `pcsim.study.phases` read."""
 
 
 def first_line(thing: Any) -> str:
@@ -113,7 +122,8 @@ def reference() -> str:
         "`pcsim schema` prints the same for editors; `pcsim check FILE` reads a file.", "",
         "## Circuit files", "",
         f"A circuit has {_names(CIRCUIT_KEYS)}; a node {_names(NODE_KEYS)}; an edge {_names(EDGE_KEYS)};",
-        f"an encoder edge {_names(ENCODER_KEYS)}.",
+        f"an encoder edge {_names(ENCODER_KEYS)}; a node that holds another one's value of the frame before "
+        f"{_names(PAST_KEYS)}.",
         f"Names taken by the trace: {_names(sorted(RESERVED))}.", "",
     ]  # fmt: skip
     lines += table("Distributions", DISTRIBUTIONS, first_line, fields)

@@ -48,13 +48,13 @@ def write_api(folder: Path) -> None:
 def write_circuits(folder: Path, root: Path) -> None:
     """One page per circuit: what it is, its picture, its file, and the studies that run it."""
     from pcsim.circuit.read import load_circuit
-    from pcsim.cli.drawing import draw_circuit
+    from pcsim.cli.drawing import draw_command
 
     folder.mkdir(parents=True, exist_ok=True)
     studies = {path.name: path.read_text() for path in sorted((root / "studies").glob("*.yaml"))}
     names = []
     for path in sorted((root / "circuits").glob("*.yaml")):
-        draw_circuit(path, folder / f"{path.stem}.svg")
+        draw_command(path, folder / f"{path.stem}.svg", [])
         users = [name for name, text in studies.items() if f"circuits/{path.name}" in text]
         used = f"Studies: {', '.join(f'`studies/{name}`' for name in users)}\n\n" if users else ""
         (folder / f"{path.stem}.md").write_text(

@@ -111,6 +111,35 @@ def figures(
 
 @app.command()
 @friendly
+def draw(
+    file: Annotated[Path, typer.Argument(help="A circuit file, or a study, whose clamps are then marked.")],
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="Picture (pdf, png or svg); default NAME.pdf, here.")
+    ] = None,
+    clamp: Annotated[list[str] | None, typer.Option(help="Mark this node as held; may be repeated.")] = None,
+) -> None:
+    """Draw a circuit: value and error nodes, predictions and errors, precisions, what is held."""
+    from pcsim.cli.drawing import draw_command
+
+    out.print(str(draw_command(file, out_file, clamp or [])), markup=False)
+
+
+@app.command()
+@friendly
+def report(
+    runs: Runs,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="The page; default RUN/report.html, or report.html for several runs.")
+    ] = None,
+) -> None:
+    """Write what was run and what was found as one page that needs no network."""
+    from pcsim.cli.reporting import report_command
+
+    report_command(runs, out_file)
+
+
+@app.command()
+@friendly
 def status(
     folder: Annotated[Path, typer.Argument(help="A run, a study's runs, or all.")] = Path("runs"),
 ) -> None:
@@ -123,7 +152,9 @@ def status(
 @app.command()
 @friendly
 def audit(
-    file: Annotated[Path, typer.Argument(help="A circuit file, or a study (then with its clamp and kernel).")],
+    file: Annotated[
+        Path, typer.Argument(help="A circuit file, or a study (then with its clamp and kernel).")
+    ],
     overrides: Overrides = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the random points.")] = 0,
 ) -> None:

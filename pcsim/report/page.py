@@ -31,6 +31,9 @@ class Number(NamedTuple):
         return f"{text} {self.unit}".rstrip()
 
 
+Cell = Number | str | None
+
+
 class Picture(NamedTuple):
     """A figure as a data URI, with the sentence that says what to see in it."""
 
@@ -40,10 +43,10 @@ class Picture(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Numbers of several runs side by side: one column per run."""
+    """Numbers (or words) of several runs side by side: one column per run."""
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Number | None, ...]], ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
 class Section(NamedTuple):
@@ -59,6 +62,24 @@ class Section(NamedTuple):
     """(title, preformatted text) to unfold."""
 
 
+class Warned(NamedTuple):
+    """One kind of caution, as the top of the page shows it."""
+
+    kind: str
+    example: str
+    questions: tuple[str, ...]
+
+
+def kind_of(sentence: str) -> str:
+    """What kind of caution it is: the sentence up to its numbers.
+
+    >>> kind_of("LPC: must not be read as precise: fewer than 400 effective draws in 3 of 20 series")
+    'must not be read as precise'
+    """
+    start = sentence.find("must not be read")
+    return sentence[start:].split(":")[0].split(" in ")[0] if start >= 0 else sentence
+
+
 class Page(NamedTuple):
     """A whole report."""
 
@@ -70,13 +91,16 @@ class Page(NamedTuple):
     made_by: str = ""
 
     @property
-    def cautions(self) -> tuple[tuple[str, str], ...]:
-        """(question, caution) of every section, each caution once."""
-        seen: dict[str, str] = {}
+    def cautions(self) -> tuple[Warned, ...]:
+        """The kinds of cautions, each with its first sentence and every question that it concerns."""
+        found: dict[str, Warned] = {}
         for section in self.sections:
-            for caution in section.cautions:
-                seen.setdefault(caution, section.question)
-        return tuple((question, caution) for caution, question in seen.items())
+            for sentence in section.cautions:
+                kind = kind_of(sentence)
+                earlier = found.get(kind, Warned(kind, sentence, ()))
+                where = tuple(dict.fromkeys((*earlier.questions, section.question)))
+                found[kind] = earlier._replace(questions=where)
+        return tuple(found.values())
 
 
 def with_error(value: float, error: float | None) -> str:
@@ -112,7 +136,7 @@ def picture(figure: Figure, caption: str, *, wide: bool = False, kind: str = "sv
     return Picture(f"data:{mime};base64,{data}", caption, wide)
 
 
-def table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Number | None]]]) -> Table:
+def table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> Table:
     """A table whose rows have one entry per column; empty rows are left out."""
     kept = tuple((name, tuple(cells)) for name, cells in rows if any(c is not None for c in cells))
     for name, cells in kept:
