@@ -9,10 +9,14 @@ from pcsim.circuit.graph import Edge, EncoderEdge, Node
 from pcsim.circuit.source import Source
 
 
-def check_encoder(source: Source, encoder: tuple[EncoderEdge, ...]) -> None:
-    """Refuse two encoders of one node, and an encoder that reads what another one gives."""
+def check_encoder(source: Source, nodes: Mapping[str, Node], encoder: tuple[EncoderEdge, ...]) -> None:
+    """Refuse two encoders of one node, one that reads what another one gives, and one of or from the past."""
     targets = [edge.child for edge in encoder]
     for index, edge in enumerate(encoder):
+        for key, name in (("from", edge.parent), ("to", edge.child)):
+            if (of := nodes[name].past) is not None:
+                source.fail(("encoder", index, key), f"node {name} holds the past of node {of}: an encoder gives "
+                            "present values from observed nodes")  # fmt: skip
         if targets.count(edge.child) > 1:
             source.fail(("encoder", index, "to"), f"node {edge.child} has two encoders; one each")
         if edge.parent in targets:
@@ -52,3 +56,17 @@ def in_order(source: Source, nodes: Mapping[str, Node], edges: tuple[Edge, ...])
         if len(nodes) > 1 and graph.degree(name) == 0:
             source.fail(("nodes", name), f"node {name} has no edge: no path leads from or to it")
     return {name: nodes[name] for name in nx.lexicographical_topological_sort(graph, key=list(nodes).index)}
+
+
+def check_past(source: Source, nodes: Mapping[str, Node], edges: tuple[Edge, ...]) -> None:
+    """A past node is given: nothing predicts it and no message returns to it."""
+    for index, edge in enumerate(edges):
+        if (of := nodes[edge.child].past) is not None:
+            source.fail(
+                ("edges", index, "to"),
+                f"node {edge.child} holds the past of node {of}; nothing predicts it, it is given",
+            )
+        if nodes[edge.parent].past is not None and edge.feedback is not None:
+            source.fail(
+                ("edges", index, "feedback"), f"node {edge.parent} is given: no message returns to it"
+            )

@@ -1,6 +1,6 @@
 """Conditional distributions p(z | η) of nodes; a new one is a file here and a line in `DISTRIBUTIONS`."""
 
-from pcsim.circuit.distributions.base import Distribution, Draws, Local, Shape
+from pcsim.circuit.distributions.base import Distribution, Draws, Local, LocalText, Shape, Textual
 from pcsim.circuit.distributions.bernoulli import Bernoulli
 from pcsim.circuit.distributions.categorical import Categorical
 from pcsim.circuit.distributions.custom import Custom, from_log_prob
@@ -30,8 +30,10 @@ __all__ = [
     "Gaussian",
     "Laplace",
     "Local",
+    "LocalText",
     "Record",
     "Shape",
     "StudentT",
+    "Textual",
     "from_log_prob",
 ]

@@ -1,7 +1,7 @@
 """The contract of a node's conditional distribution p(z | η)."""
 
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -73,4 +73,30 @@ class Distribution(Protocol):
 
     def mean(self, params: Mapping[str, Tensor], eta: Tensor) -> Tensor:
         """E[z | η], `[row, *shape]`: what a reconstruction shows (in the units of the data)."""
+        ...
+
+
+class LocalText(NamedTuple):
+    """The local terms of one node as text, for engines that write equations; z and η are `z` and `eta`."""
+
+    error: str
+    """ε per unit, in `z`, `eta`, the names in `constants`, and `lateral` where there are lateral synapses."""
+    constants: Mapping[str, Tensor]
+    """Parameters that the text names, `[*shape]` or one number."""
+    own: str | None = "eps"
+    """∂E/∂z in the stored error `eps`; None for a discrete node."""
+    lateral: str | None = None
+    """What a unit adds to a neighbour's `lateral`, in `z_pre`, `eta_pre`, `z_post`, `eta_post` and the weight `w`."""
+    weights: Tensor | None = None
+    """`[n, n]`, w of the synapse from unit (column) to unit (row); no synapse where it is 0."""
+    covariance: str | None = None
+    """1/precision in `constants`: what leaky error units need (Bogacz, 2017); None where they do not apply."""
+
+
+@runtime_checkable
+class Textual(Protocol):
+    """A distribution whose local terms can be written as text."""
+
+    def local_text(self, params: Mapping[str, Tensor], shape: Shape) -> LocalText:
+        """The text at these parameters; raises `CircuitError` with the reason where there can be none."""
         ...

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pcsim.circuit.distributions.base import Draws, Local, Shape
+from pcsim.circuit.distributions.base import Draws, Local, LocalText, Shape
 from pcsim.circuit.distributions.record import Record, per_row
 
 
@@ -48,6 +48,10 @@ class Bernoulli(Record):
             return Local(error, None, None, {})
         entropy = torch.nn.functional.binary_cross_entropy_with_logits(eta, z, reduction="none")
         return Local(error, None, per_row(entropy if mask is None else entropy * mask), {})
+
+    def local_text(self, params: Mapping[str, Tensor], shape: Shape) -> LocalText:
+        """x − s(η); the logistic function as a hyperbolic tangent, which cannot overflow."""
+        return LocalText("z - 0.5*(1 + tanh(0.5*eta))", {}, own=None)
 
     def sample(self, params: Mapping[str, Tensor], eta: Tensor, draws: Draws) -> Tensor:
         """1 where a uniform draw falls below s(η), else 0."""

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from pcsim.circuit.distributions.base import Draws, Local, Shape
-from pcsim.circuit.distributions.record import Record, per_row
+from pcsim.circuit.distributions.base import Draws, Local, LocalText, Shape
+from pcsim.circuit.distributions.record import Record, per_row, units
 from pcsim.errors import CircuitError
 
 
@@ -51,6 +52,12 @@ class Categorical(Record):
             return Local(error, None, None, {})
         surprise = log_mass.mul_(z).neg_()
         return Local(error, None, per_row(surprise if mask is None else surprise.mul_(mask)), {})
+
+    def local_text(self, params: Mapping[str, Tensor], shape: Shape) -> LocalText:
+        """x_k − 1/Σ_j exp(η_j − η_k), the sum over the classes of one variable; it cannot give 0/0."""
+        eye = torch.eye(units(shape) // shape[-1], dtype=torch.float64)
+        together = torch.kron(eye, eye.new_ones(shape[-1], shape[-1]))
+        return LocalText("z - 1/lateral", {}, None, "exp(eta_pre - eta_post)", together)
 
     def sample(self, params: Mapping[str, Tensor], eta: Tensor, draws: Draws) -> Tensor:
         """One-hot argmax of η + Gumbel noise, −log(−log u) (Gumbel, 1954); u = 0 never wins."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pcsim.circuit.distributions.base import Draws, Local, Shape
+from pcsim.circuit.distributions.base import Draws, Local, LocalText, Shape
 from pcsim.circuit.distributions.record import per_row
 from pcsim.errors import CircuitError, nearest
 
@@ -76,6 +76,12 @@ class Custom:
         if self.discrete and mask is not None:
             raise CircuitError("log_prob must return one number per entry where some entries are masked")
         return log_prob
+
+    def local_text(self, params: Params, shape: Shape) -> LocalText:
+        """None; raises `CircuitError`."""
+        raise CircuitError(
+            "a distribution from log_prob has no local text: its error is found by automatic differentiation"
+        )
 
     def sample(self, params: Params, eta: Tensor, draws: Draws) -> Tensor:
         """The caller's draw."""

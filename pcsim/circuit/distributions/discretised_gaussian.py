@@ -8,9 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pcsim.circuit.distributions.base import Draws, Local, Shape
+from pcsim.circuit.distributions.base import Draws, Local, LocalText, Shape
 from pcsim.circuit.distributions.bins import HALF_BIN, Terms, bins, everywhere, gathered
 from pcsim.circuit.distributions.record import Record, per_row
+from pcsim.errors import CircuitError
 
 # Entries in a block of rows, measured on CPU: fewer cost calls, more leave the cache.
 _BLOCK = 1 << 18
@@ -66,6 +67,13 @@ class DiscretisedGaussian(Record):
             energies += [] if terms.energy is None else [per_row(terms.energy)]
         gradient = {"log_scale": (torch.stack(slopes).sum() * (1 - b.delta)).to(eta.dtype)} if learn else {}
         return Local(error, None, torch.cat(energies) if energy else None, gradient)
+
+    def local_text(self, params: Mapping[str, Tensor], shape: Shape) -> LocalText:
+        """None; raises `CircuitError`."""
+        raise CircuitError(
+            "discretised_gaussian has no local text: its error is a ratio of Gaussian tails, safe only in three "
+            "forms (bins.py), and no single expression"
+        )
 
     def sample(self, params: Mapping[str, Tensor], eta: Tensor, draws: Draws) -> Tensor:
         """μ + σξ taken to the nearest level and clipped, which is exact: the outer bins are open."""

@@ -9,7 +9,7 @@ import torch
 from pydantic import PlainValidator
 from torch import Tensor
 
-from pcsim.circuit.distributions.base import Draws, Local, Shape
+from pcsim.circuit.distributions.base import Draws, Local, LocalText, Shape
 from pcsim.circuit.distributions.record import HALF_LOG_TWO_PI, Record, numeric, per_row, units
 from pcsim.errors import CircuitError
 
@@ -124,6 +124,17 @@ class Gaussian(Record):
         gradient = square.sum() if log_precision.ndim == 0 else square.sum(0)
         count = z.numel() if log_precision.ndim == 0 else z.shape[0]
         return Local(error, error, value, {"log_precision": gradient.sub_(count).mul_(0.5)})
+
+    def local_text(self, params: Mapping[str, Tensor], shape: Shape) -> LocalText:
+        """Π (z − η), by lateral synapses where Π is a matrix."""
+        if "cholesky" in params:
+            factor = _factor(params["cholesky"])
+            return LocalText("lateral", {}, lateral="w*(z_pre - eta_pre)", weights=factor @ factor.T)
+        scale = self._scale(params)
+        if scale is None:
+            return LocalText("z - eta", {}, covariance="1.0")
+        precision = torch.as_tensor(scale, dtype=torch.float64)
+        return LocalText("precision*(z - eta)", {"precision": precision}, covariance="(1/precision)")
 
     def sample(self, params: Mapping[str, Tensor], eta: Tensor, draws: Draws) -> Tensor:
         """η + Π^(−½) ξ; for a matrix ξ is carried through L⁻ᵀ."""

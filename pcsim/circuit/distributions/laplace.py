@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pcsim.circuit.distributions.base import Draws, Local, Shape
+from pcsim.circuit.distributions.base import Draws, Local, LocalText, Shape
 from pcsim.circuit.distributions.record import Record, per_row
 
 
@@ -47,6 +47,11 @@ class Laplace(Record):
         value = distance + (z.numel() // len(z)) * (log_scale + math.log(2)) if energy else None
         gradient = {"log_scale": z.numel() - distance.sum()} if learn and self.learn else {}
         return Local(error, error, value, gradient)
+
+    def local_text(self, params: Mapping[str, Tensor], shape: Shape) -> LocalText:
+        """sign(z − η) / b."""
+        scale = torch.as_tensor(self._scale(params)[0], dtype=torch.float64)
+        return LocalText("sign(z - eta)/scale", {"scale": scale})
 
     def sample(self, params: Mapping[str, Tensor], eta: Tensor, draws: Draws) -> Tensor:
         """η ± b · (an exponential draw), the sign from a second draw: no uniform draw can give infinity."""

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pcsim.circuit.distributions.base import Draws, Local, Shape
+from pcsim.circuit.distributions.base import Draws, Local, LocalText, Shape
 from pcsim.circuit.distributions.record import Record, per_row
 
 
@@ -61,6 +61,13 @@ class StudentT(Record):
             kernel = per_row(square.div_(self.dof).log1p_()) * (0.5 * (self.dof + 1))
             value = kernel + (z.numel() // len(z)) * (self._log_normaliser() - 0.5 * log_precision)
         return Local(error, error, value, gradient)
+
+    def local_text(self, params: Mapping[str, Tensor], shape: Shape) -> LocalText:
+        """(ν+1) Π d / (ν + Π d²), d = z − η."""
+        precision = torch.as_tensor(self._precision(params)[0], dtype=torch.float64)
+        dof = torch.tensor(self.dof, dtype=torch.float64)
+        error = "(dof + 1)*precision*(z - eta)/(dof + precision*(z - eta)**2)"
+        return LocalText(error, {"precision": precision, "dof": dof})
 
     def sample(self, params: Mapping[str, Tensor], eta: Tensor, draws: Draws) -> Tensor:
         """η + Π^(−½) sqrt(ν (u^(−2/ν) − 1)) cos 2πv with u on (0, 1], v uniform: exact for every ν > 0.

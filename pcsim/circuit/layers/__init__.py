@@ -4,6 +4,7 @@ from typing import Any
 
 from pcsim.circuit.layers.activations import ACTIVATIONS
 from pcsim.circuit.layers.convolution import Conv, ConvTranspose
+from pcsim.circuit.layers.gain import Gain
 from pcsim.circuit.layers.linear import Linear
 from pcsim.circuit.layers.reshape import Reshape
 
@@ -12,6 +13,7 @@ LAYERS: dict[str, type[Any]] = {
     "conv": Conv,
     "conv_transpose": ConvTranspose,
     "reshape": Reshape,
+    "gain": Gain,
     **ACTIVATIONS,
 }
 

@@ -30,6 +30,8 @@ class EdgePlan(NamedTuple):
     params: tuple[dict[str, Tensor], ...]
     dtype: torch.dtype | None
     """The precision inside the edge where it differs from the state's (bfloat16)."""
+    feedback: Tensor | None = None
+    """B `[in, out]`, where the message is B ε and not Wᵀ ε."""
 
     def forward(self, value: Tensor) -> tuple[Tensor, Any]:
         """This edge's share of the child's prediction, and what the pullback needs."""
@@ -39,7 +41,10 @@ class EdgePlan(NamedTuple):
         return share.to(value.dtype), saved
 
     def pullback(self, saved: Any, error: Tensor, *, message: bool, learn: bool) -> Pullback:
-        """The message Jᵀε to the parent, and the Hebbian parameter gradient."""
+        """The message Jᵀε (or B ε) to the parent, and the Hebbian parameter gradient."""
+        if self.feedback is not None:
+            own = self._replace(feedback=None).pullback(saved, error, message=False, learn=learn)
+            return own._replace(message=error @ self.feedback.t() if message else None)
         if self.dtype is None:
             return chain_pullback(self.layers, self.params, saved, error, message=message, learn=learn)
         back = chain_pullback(
@@ -63,6 +68,8 @@ class NodePlan(NamedTuple):
     learn_mean: bool
     parents: tuple[int, ...]
     """Indices into `Bound.edges`."""
+    past: str | None = None
+    """The node that this one remembers; it is held at that node's value of the frame before."""
 
 
 class Bound(NamedTuple):
@@ -154,9 +161,13 @@ def _edge_names(circuit: Circuit, edge: Edge) -> list[str]:
 def plan_edge(edge: Edge | EncoderEdge, params: Mapping[str, Tensor], dtype: torch.dtype | None) -> EdgePlan:
     """The edge with one dict of parameters per layer, cast when the edge has a precision of its own."""
     split = split_parameters(edge.layers, params, f"{edge.key}.")
+    like = None if edge.feedback is None else split[0]["weight"]
     if dtype is not None:
         split = tuple({name: value.to(dtype) for name, value in own.items()} for own in split)
-    return EdgePlan(edge.parent, edge.child, edge.key, edge.layers, split, dtype)
+    feedback = None
+    if like is not None:
+        feedback = torch.tensor(edge.feedback, dtype=like.dtype, device=like.device)
+    return EdgePlan(edge.parent, edge.child, edge.key, edge.layers, split, dtype, feedback)
 
 
 def _plan_node(node: Node, params: Mapping[str, Tensor], parents: tuple[int, ...]) -> NodePlan:
@@ -166,7 +177,7 @@ def _plan_node(node: Node, params: Mapping[str, Tensor], parents: tuple[int, ...
     mean = own.pop("mean", None)
     if mean is None:
         mean = torch.zeros(node.shape, dtype=like.dtype, device=like.device)
-    return NodePlan(node.name, node.shape, node.distribution, own, mean, node.learn_mean, parents)
+    return NodePlan(node.name, node.shape, node.distribution, own, mean, node.learn_mean, parents, node.past)
 
 
 def ancestral(bound: Bound, draws: Draws, rows: int, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -187,10 +198,13 @@ def ancestral(bound: Bound, draws: Draws, rows: int, given: Mapping[str, Tensor]
 def energies(
     bound: Bound, values: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None
 ) -> dict[str, Tensor]:
-    """−log p(z_n | η_n) per node and row, `{node: [row]}`; their sum is U. Nodes absent from `values` drop out."""
+    """−log p(z_n | η_n) per node and row, `{node: [row]}`; their sum is U.
+
+    Nodes absent from `values` and past nodes drop out.
+    """
     result = {}
     for node in bound.nodes:
-        if node.name not in values:
+        if node.name not in values or node.past is not None:
             continue
         eta, _ = bound.prediction(node, values, len(values[node.name]))
         mask = (masks or {}).get(node.name)

@@ -72,7 +72,7 @@ class CircuitTarget:
         learn: bool = False,
         mobility: Mapping[str, float] | None = None,
     ) -> None:
-        clamp = _checked(bound, clamp)
+        clamp = with_past(bound, _checked(bound, clamp), rows)
         self.bound, self.clamp, self.rows, self.learn = bound, clamp, rows, learn
         partly = {name for name in clamp.masks if name in clamp.values}
         self.held = {n: v for n, v in clamp.values.items() if n not in partly}
@@ -87,7 +87,9 @@ class CircuitTarget:
         self.masked = tuple(n for n in self.free if n in clamp.masks)
         self.node_mobility = dict(mobility or {})
         self.mobility = self._mobility()
-        self.steps = tuple(self._plan(n) for n in bound.nodes if n.name not in self.dropped)
+        self.steps = tuple(
+            self._plan(n) for n in bound.nodes if n.name not in self.dropped and n.past is None
+        )
 
     def _plan(self, node: NodePlan) -> Step:
         mask = self.clamp.masks.get(node.name) if node.distribution.discrete else None
@@ -165,6 +167,14 @@ def _checked(bound: Bound, clamp: Clamp) -> Clamp:
         if name not in clamp.values:
             raise StudyError(f"{dotted(('mask', name))}: node {name} has a mask but no clamp")
     return Clamp(clamp.values, {n: m.to(clamp.values[n].dtype) for n, m in clamp.masks.items()})
+
+
+def with_past(bound: Bound, clamp: Clamp, rows: int) -> Clamp:
+    """The clamp with every past node held: at its value of the frame before where it is given, else its mean."""
+    first = {
+        n.name: n.mean.expand(rows, *n.shape) for n in bound.nodes if n.past and n.name not in clamp.values
+    }
+    return clamp._replace(values={**clamp.values, **first}) if first else clamp
 
 
 def _collect(gradient: dict[str, Tensor], node: NodePlan, own: Mapping[str, Tensor], error: Tensor) -> None:

@@ -1,0 +1,94 @@
+"""The only place that makes Brian2 objects: a `Plan` as a `Network`, with explicit names and namespaces."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import brian2
+import numpy as np
+from brian2.groups.neurongroup import SubexpressionUpdater
+
+from pcsim.engines.brian2.network import VISIT, Connections, Group, Plan
+from pcsim.engines.brian2.unroll import Floats
+
+
+class Assembly(NamedTuple):
+    """The live objects of one plan."""
+
+    network: Any
+    clock: Any
+    groups: dict[str, Any]
+    synapses: dict[str, Any]
+
+    def array(self, group: str, variable: str) -> Floats:
+        """The live array behind a variable, `[rows · units]` (not for cpp_standalone)."""
+        found: Floats = self.groups[group].variables[variable].get_value()
+        return found
+
+    def evaluation(self) -> list[Any]:
+        """Everything that runs before the errors may be read, in order: run by hand it moves nothing."""
+        parts = (part for owner in self.network.objects for part in (owner, *owner.contained_objects))
+        early = {p.name: p for p in parts if p.when == "groups" and p.order < VISIT}
+        return sorted(early.values(), key=lambda part: (part.order, part.name))
+
+
+@contextmanager
+def code_target(name: str) -> Iterator[None]:
+    """Code of that target is generated within; Brian2 knows of it by a global preference, put back after."""
+    before = brian2.prefs.codegen.target
+    brian2.prefs.codegen.target = name
+    try:
+        yield
+    finally:
+        brian2.prefs.codegen.target = before
+
+
+def assemble(plan: Plan, draws: Mapping[str, Floats] | None = None) -> Assembly:
+    """The network of a plan at its starting values; draws, `[step, rows · units]` per free node, become
+    `TimedArray`s (without them `noise` is a variable that somebody fills before each step)."""
+    clock = brian2.Clock(dt=plan.dynamics.dt * brian2.second, name="clock")
+    groups = {g.name: _group(g, plan, clock, draws) for g in plan.groups}
+    for record in plan.groups:
+        for variable, (owner, source) in record.links.items():
+            setattr(groups[record.name], variable, brian2.linked_var(groups[owner], source))
+    synapses = {c.name: _synapses(c, plan, groups, clock) for c in plan.synapses}
+    network = brian2.Network(*groups.values(), *synapses.values(), name="network")
+    return Assembly(network, clock, groups, synapses)
+
+
+def _group(record: Group, plan: Plan, clock: Any, draws: Mapping[str, Floats] | None) -> Any:
+    namespace: dict[str, Any] = dict(record.constants)
+    namespace.update({name: value * brian2.second for name, value in record.times.items()})
+    node = record.name.removeprefix("value_")
+    lines = list(record.lines)
+    if draws is not None and "noise : 1" in lines:
+        lines[lines.index("noise : 1")] = f"noise = draws_{node}(t, i) : 1"
+        namespace[f"draws_{node}"] = brian2.TimedArray(draws[node], dt=clock.dt, name=f"draws_{node}")
+    group = brian2.NeuronGroup(
+        plan.rows * record.units, "\n".join(lines), method="euler", clock=clock, order=record.move,
+        name=record.name, namespace=namespace,
+    )  # fmt: skip
+    for part in group.contained_objects:
+        if isinstance(part, SubexpressionUpdater):
+            # Brian2's own place is the start of a step, before the predictions that it needs are there.
+            part.when, part.order = "groups", record.store
+    for variable, value in record.arrays.items():
+        setattr(group, variable, np.tile(value, plan.rows))
+    return group
+
+
+def _synapses(record: Connections, plan: Plan, groups: Mapping[str, Any], clock: Any) -> Any:
+    source, target = groups[record.source], groups[record.target]
+    synapses = brian2.Synapses(
+        source, target, "\n".join(record.lines), clock=clock, name=record.name, namespace={}
+    )
+    pre, post = (
+        (np.arange(plan.rows)[:, None] * (len(end) // plan.rows) + one_row).ravel()
+        for end, one_row in ((source, record.pre), (target, record.post))
+    )
+    synapses.connect(i=pre, j=post)
+    for variable, value in record.arrays.items():
+        setattr(synapses, variable, np.tile(value, plan.rows))
+    for variable, order in record.orders.items():
+        synapses.summed_updaters[variable].order = order
+    return synapses

@@ -1,0 +1,74 @@
+"""What the Brian2 engine cannot run as written, found before anything is built."""
+
+from collections.abc import Collection, Mapping
+
+from pcsim.circuit.distributions.base import LocalText
+from pcsim.circuit.graph import Circuit, Node
+from pcsim.circuit.times import seconds
+from pcsim.engines.torch.target import Clamp
+from pcsim.errors import CircuitError, StudyError, nearest
+
+SUFFIXES = ("_pre", "_post")
+
+
+def check_names(circuit: Circuit) -> None:
+    """Refuse node names that would read as something else in the equations of synapses.
+
+    Every other name is safe, because variables and groups carry a prefix: a node may be called `mV` or `xi`.
+    """
+    for name in circuit.nodes:
+        for suffix in SUFFIXES:
+            if name.endswith(suffix):
+                raise CircuitError(
+                    f"node {name}: a name that ends in {suffix} means a presynaptic or postsynaptic variable in "
+                    f"Brian2; rename it, for example {name.removesuffix(suffix)}"
+                )
+    groups: dict[str, str] = {}
+    for edge in circuit.edges:
+        other = groups.setdefault(f"{edge.parent}_{edge.child}", edge.key)
+        if other != edge.key:
+            raise CircuitError(f"edges {other} and {edge.key} would both be called edge_{edge.parent}_{edge.child}; "
+                               "rename one of their nodes")  # fmt: skip
+
+
+def check_options(circuit: Circuit) -> None:
+    """Refuse options of the description that this engine does not have."""
+    for edge in circuit.edges:
+        if edge.delay is not None:
+            raise CircuitError(f"edge {edge.key}: a delay is not available")
+
+
+def check_clamp(circuit: Circuit, clamp: Clamp, switched: Collection[str]) -> None:
+    """Refuse clamps and masks of unknown nodes, and discrete nodes that have a child but no value."""
+    for name in (*clamp.values, *switched):
+        if name not in circuit.nodes:
+            raise StudyError(f"clamp.{name}: no node {name!r}; {nearest(name, circuit.nodes)}")
+    for name in clamp.masks:
+        if name not in clamp.values:
+            raise StudyError(f"mask.{name}: node {name} has a mask but no clamp")
+    for edge in circuit.edges:
+        whole = edge.parent in clamp.values and edge.parent not in (*clamp.masks, *switched)
+        if circuit.nodes[edge.parent].distribution.discrete and not whole:
+            raise StudyError(
+                f"clamp.{edge.parent}: node {edge.parent} is discrete and has a child ({edge.child}); clamp it "
+                "wholly, gradients do not reach discrete values"
+            )
+
+
+def check_time_steps(nodes: Mapping[str, Node], texts: Mapping[str, LocalText], dt: float) -> None:
+    """Refuse a dt that overshoots: dt > tau, or dt > tau_ε/2 over the leak Σ of an error unit."""
+    for name, node in nodes.items():
+        if node.tau is not None and dt > seconds(node.tau):
+            raise CircuitError(
+                f"node {name}: dt of {dt * 1e3:g} ms is longer than its tau of {node.tau}; Euler's step overshoots"
+            )
+        if node.error_tau is None:
+            continue
+        precision = texts[name].constants.get("precision")
+        leak = 1.0 if precision is None else float(1 / precision.min())
+        if dt * leak > 0.5 * seconds(node.error_tau):
+            unit = 1e3 * seconds(node.error_tau) / leak
+            raise CircuitError(
+                f"node {name}: dt of {dt * 1e3:g} ms is too long for error units that relax in error_tau/Σ = "
+                f"{unit:.3g} ms; use at most {unit / 2:.3g} ms"
+            )
