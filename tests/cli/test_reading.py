@@ -64,7 +64,7 @@ def test_check_names_only_the_data_where_only_they_are_missing(tmp_path: Path) -
         ("record.probes.7.nodes=[z]", "record.probes has items 0 to 2, not 7; write record.probes=[…]"),
         ("record.probes.nodes=[z]", "record.probes is a list; write record.probes.0 for its first item"),
         ("inference.0=3", "inference has keys, not the number 0"),
-        ("engine=brian2", "engine: the only engine is torch as yet (found 'brian2')"),
+        ("engine=nest", "engine: input should be 'torch' or 'brian2' (found 'nest')"),
         ("--device=cuda:99", "--device cuda:99: device: device 'cuda:99' cannot be used here"),
         ("--threads=0", "--threads 0: threads: input should be greater than 0"),
     ],
