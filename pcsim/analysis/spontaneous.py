@@ -63,18 +63,10 @@ def spontaneous_divergence(
         "known": chosen.estimate(known_p, known_q),
         "known_truth": truth,
     }
-    cautions = [
-        *_warnings(evoked, "evoked"),
-        *_warnings(spontaneous, "spontaneous"),
-        *_blind(found, estimator),
-    ]
-    if estimator == "words" and min(len(p), len(q)) < 4 * 2 ** p.shape[1]:
-        cautions.append(
-            f"must not be read as bias-free: {min(len(p), len(q))} draws for 2^{p.shape[1]} words"
-        )
-    result = xr.Dataset(
-        found, attrs={"estimator_name": estimator, "units_compared": p.shape[1], "draws": [len(p), len(q)]}
-    )
+    cautions = _warnings(evoked, "evoked") + _warnings(spontaneous, "spontaneous") + _blind(found, estimator)
+    if estimator == "words" and (least := min(len(p), len(q))) < 4 * 2 ** p.shape[1]:
+        cautions.append(f"must not be read as bias-free: {least} draws for 2^{p.shape[1]} words")
+    result = xr.Dataset(found, attrs={"units_compared": p.shape[1], "draws": [len(p), len(q)]})
     return described(result, chosen.meaning, cautions)
 
 

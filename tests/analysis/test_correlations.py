@@ -133,6 +133,17 @@ def test_shuffled_units_have_no_noise_correlation() -> None:
     np.testing.assert_allclose(np.sort(mixed, axis=1), np.sort(value, axis=1))  # each unit's own law stays
 
 
+def test_more_units_than_chains_keep_a_part_of_their_correlation() -> None:
+    """Independent permutations let two units share 1/chains of their chains: said in the cautions, and measured."""
+    value = independent(np.zeros((400, 6)), block(6, 0.8), 5, 20, 9)
+    mixed = shuffled_units(value, seed=4)
+    assert any("keep 1/5" in text for text in mixed.attrs["cautions"])
+    kept = noise_correlation(mixed)["correlation"].isel(unit=0, unit_2=[1, 2])
+    # of 400 images the share of common chains is 1/5 ± √(1/5)/√400; 5 chains and 2 pairs leave it at most that wide
+    assert (np.abs(kept - 0.8 / 5) < 4 * 0.8 * np.sqrt(0.2 / 400) + 0.01).all()
+    assert shuffled_units(value.isel(unit=slice(0, 4)), seed=4).attrs["cautions"] == []
+
+
 def test_units_of_two_nodes_may_share_a_label() -> None:
     """Two nodes of one unit each, put together: both are called 0, and their correlation is not taken for 1."""
     value = independent(np.zeros((1, 2)), np.array([[1, -0.5], [-0.5, 1]]), 8, 500, 8).assign_coords(

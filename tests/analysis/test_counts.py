@@ -109,6 +109,15 @@ def test_mean_matching_removes_what_rates_alone_do() -> None:
     assert found.attrs["cautions"] == []
 
 
+def test_silent_units_have_no_place_in_the_regression() -> None:
+    """Units that never fire have mean and variance 0: they would have infinite weight."""
+    p = np.stack([np.r_[np.full(60, 0.4), np.zeros(40)]] * 2)
+    counts = xr.DataArray(binomial(p, 400, 9), dims=("chain", "step", "unit"))
+    found = mean_matched_fano(counts, seed=0, bins=8)
+    assert int(found["kept"]) <= 60
+    assert (np.abs(found["fano"] - 0.6) < 4 * found["standard_error"]).all()
+
+
 def test_disjoint_rates_cannot_be_matched() -> None:
     p = np.stack([np.full(40, 0.1), np.full(40, 0.9)])
     counts = xr.DataArray(binomial(p, 100, 8), dims=("chain", "step", "unit"))

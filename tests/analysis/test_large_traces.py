@@ -69,13 +69,18 @@ def test_twenty_gigabytes_within_four(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_one_gigabyte_in_well_under_a_minute() -> None:
-    """The analyses of a report on 1 GB: 500 MB each of values and drifts, 16 chains of 8 images, 1000 steps."""
+    """The analyses of a report on 1 GB: 500 MB each of values and drifts, 16 chains of 8 images, 1000 steps.
+
+    Seconds of one core, so that a busy machine does not fail the test.
+    """
     rng = np.random.default_rng(0)
     dims, shape = ("image", "chain", "step", "unit"), (8, 16, 1000, 1000)
     value, drift = (xr.DataArray(rng.standard_normal(shape, dtype=np.float32), dims=dims) for _ in range(2))
-    start = time.perf_counter()
+    start = time.process_time()
     virial_temperature(value, drift, 0.01)
     effective_sample_size(value)
     energy_statistics((value.isel(unit=0) ** 2).astype(np.float64), 0.0, 2)
     irreversibility(value.isel(unit=slice(0, 100)))
-    assert time.perf_counter() - start < 45
+    seconds = time.process_time() - start
+    print(f"{seconds:.0f} s of one core")
+    assert seconds < 45

@@ -64,6 +64,9 @@ def test_course_follows_the_law_at_every_step() -> None:
     # 101 correlated steps: 4.5 standard errors is 4 with a Bonferroni allowance for about ten independent ones
     assert (np.abs(found["variance"] - variance) < 4.5 * variance * np.sqrt(2 / (CHAINS - 1))).all()
     assert (np.abs(found["mean"] - mean) < 4.5 * np.sqrt(variance / CHAINS)).all()
+    np.testing.assert_allclose(
+        found["variance"], np.var(value.sel(step=slice(0, None)).isel(unit=0), axis=0, ddof=1)
+    )
     np.testing.assert_allclose(found["variance_error"], found["variance"] * np.sqrt(2 / (CHAINS - 1)))
 
 
