@@ -1,17 +1,16 @@
 """Sphinx: built by `make docs` into docs/_build/html."""
 
 import sys
+from importlib.metadata import version as installed
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
-from pcsim.study.build import version  # noqa: E402 (the extensions' folder comes first)
-
 project = "pcsim"
 author = "the pcsim authors"
-release = version()
+release = installed("pcsim")
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "myst_nb", "docstrings", "generated"]
-exclude_patterns = ["_build", "_ext", "results/*", "make_reference.py", "conf.py"]
+exclude_patterns = ["_build", "_ext", "results/*", "make_reference.py", "conf.py", "notebooks/runs"]
 html_theme = "furo"
 html_title = "pcsim"
 html_static_path: list[str] = []

@@ -15,6 +15,7 @@ _HOME = {
     "sample": "pcsim.api",
     "train": "pcsim.api",
     "open": "pcsim.api",
+    "run": "pcsim.study.launch",
     "Circuit": "pcsim.circuit.graph",
     "Kernel": "pcsim.inference.types",
     "Draws": "pcsim.learning.draws",

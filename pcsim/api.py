@@ -1,6 +1,6 @@
 """pcsim from Python: a circuit, a chain, a trace, without files. What notebooks use."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -13,9 +13,12 @@ from torch import Tensor
 from pcsim.circuit.distributions import Categorical
 from pcsim.circuit.graph import Circuit, Node
 from pcsim.circuit.read import load_circuit
+from pcsim.circuit.source import Source, validate
 from pcsim.engines.torch.program import Params, Program
+from pcsim.engines.torch.refusals import refuse_dynamics
 from pcsim.engines.torch.starts import Map
 from pcsim.errors import StudyError, nearest
+from pcsim.inference.noise import WHITE, Noise
 from pcsim.inference.preconditioners import Preconditioner
 from pcsim.inference.rng import child_seed, seed_stream
 from pcsim.inference.types import Kernel
@@ -24,9 +27,15 @@ from pcsim.learning.learner import Batch, Method, Start, check_objective, learn_
 from pcsim.learning.optimizers import adam
 from pcsim.record.memory import memory_tree, memory_writer
 from pcsim.study import checkpoint, recording
-from pcsim.study.build import device_of
+from pcsim.study.device import device_of
+from pcsim.study.noise_options import noise_of
+from pcsim.study.phases import check_phases, read_phases
+from pcsim.study.pictures import check_shown
 from pcsim.study.run_handle import Run, open_run
-from pcsim.study.session import FLOATS, Session, Wanted, attributes, layout_of
+from pcsim.study.schedule import Given, Schedule, stated_schedule
+from pcsim.study.schema import NoiseOptions
+from pcsim.study.series import with_series
+from pcsim.study.session import FLOATS, Session, Wanted, attributes, layout_of, scheduled
 from pcsim.study.stimuli import Order
 
 Data = Mapping[str, ArrayLike] | ArrayLike
@@ -54,7 +63,7 @@ def sample(
     circuit: Circuit | Mapping[str, Any] | str | Path,
     data: Data,
     kernel: Kernel,
-    steps: int,
+    steps: int = 0,
     *,
     chains: int = 1,
     start: Start = "prior",
@@ -62,6 +71,8 @@ def sample(
     weights: Any = None,
     masks: Mapping[str, ArrayLike] | None = None,
     probes: tuple[Wanted, ...] = EVERYTHING,
+    stimulus: Sequence[Mapping[str, Any]] | None = None,
+    noise: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "auto",
 ) -> xr.DataTree:
@@ -70,8 +81,10 @@ def sample(
     data: values of the clamped nodes `{node: [image, *shape]}`, or one array for the only leaf; uint8 images
     are scaled to the node's range. masks: per node, 1 = held at data. start: `prior`, `encoder` or a `Map`.
     weights: what `train` returned, a dict of parameters, a run directory or a safetensors file; default: the
-    circuit's own, drawn from `seed`. Computes in float32 for float32 and uint8 data, else in float64.
-    Raises `CircuitError`, `StudyError` and `Divergence`.
+    circuit's own, drawn from `seed`. stimulus: phases as in a study's `stimulus:`, in place of `steps` and
+    `spontaneous`; values and series may be arrays, the clamped data are its images. noise: as a study's `noise:`,
+    in steps, for the `langevin` kernel. Computes in float32 for float32 and uint8 data, else in
+    float64. Raises `CircuitError`, `StudyError` and `Divergence`.
     """
     made = load_circuit(circuit)
     place = device_of(device)
@@ -82,8 +95,12 @@ def sample(
     held = {n: mask_for(made, n, m, values) for n, m in (masks or {}).items()}
     session = Session(
         program, parameters_of(program, weights, seed, dtype, place), kernel, start, values, held,
-        tuple(values), chains, spontaneous, steps, probes,
+        tuple(values), chains, spontaneous, steps, probes, noise=noise_from(noise, kernel),
     )  # fmt: skip
+    if stimulus is not None:
+        if steps or spontaneous:
+            raise StudyError("stimulus says what is shown for how long; leave out steps and spontaneous")
+        session = scheduled(session, schedule_from(session, stimulus, seed))
     layout = layout_of(session, dtype=FLOATS[dtype], attrs=attributes(made, seed=seed, engine="torch"))
     writer, store = memory_writer(layout)
     with writer:
@@ -123,6 +140,10 @@ def train(
     first = next(iter(values.values()))
     if batch_size > len(first):
         raise StudyError(f"a batch of {batch_size} is larger than the data ({len(first)} images)")
+    if made.past:
+        raise StudyError(
+            f"train: node {next(iter(made.past))} holds the frame before, and batches are no sequence"
+        )
     check_start(made, start, values)
     check_objective(made, values, objective)
     chosen = draws if isinstance(draws, Draws) else Draws(draws)
@@ -144,8 +165,40 @@ def train(
     return Trained(made, params, energy)
 
 
+def schedule_from(session: Session, stimulus: Sequence[Mapping[str, Any]], seed: int) -> Schedule:
+    """The schedule that a list of phases states; raises `StudyError` at the place of a mistake."""
+    source = Source("sample", {"stimulus": list(stimulus)}, {}, StudyError)
+    circuit = session.program.circuit
+    clamp = dict.fromkeys(session.values, "image")
+    items = with_series(source, ("stimulus",), stimulus, Path())
+    phases = read_phases(source, ("stimulus",), items, None)
+    check_phases(circuit, source, clamp, session.masks, phases)
+    check_shown(circuit, source, phases, session.n_image)
+    given = Given(
+        session.program, session.params, clamp, session.values, session.n_image, session.start == "encoder",
+        seed, source,
+    )  # fmt: skip
+    return stated_schedule(phases, given)
+
+
+def noise_from(noise: Mapping[str, Any] | None, kernel: Kernel) -> Noise:
+    """The noise that a mapping of the form of `noise:` states; raises `StudyError`."""
+    if noise is None:
+        return WHITE
+    source = Source("sample", {"noise": dict(noise)}, {}, StudyError)
+    options: NoiseOptions = validate(source, ("noise",), NoiseOptions, dict(noise))
+    if options.on == "errors":
+        source.fail(("noise", "on"), "errors have no state on torch; run the circuit as a study on brian2")
+    if kernel.temperature == 0:
+        source.fail(("noise",), "at temperature 0 there is no noise to shape")
+    return noise_of(source, options, None)
+
+
 def check_start(circuit: Circuit, start: Start, values: Mapping[str, Tensor]) -> None:
     """Raise `StudyError` for a start that does not exist, or that circuit and data cannot give."""
+    refuse_dynamics(circuit)
+    if given := [name for name in circuit.past if name in values]:
+        raise StudyError(f"data: node {given[0]} holds the frame before; state its mean for the first frame")
     if timed := [node.name for node in circuit.nodes.values() if node.tau is not None]:
         raise StudyError(f"node {timed[0]} has a tau, which needs a dt: run the circuit as a study")
     if start not in ("prior", "encoder") and not isinstance(start, Map):

@@ -7,6 +7,7 @@ from pcsim.datasets.fashion_mnist import FASHION_MNIST
 from pcsim.datasets.folder import FOLDER
 from pcsim.datasets.mnist import MNIST
 from pcsim.datasets.mnist5k import MNIST5K
+from pcsim.datasets.natural import BARS, NATURAL
 from pcsim.datasets.svhn import SVHN
 from pcsim.datasets.types import Dataset
 
@@ -18,5 +19,7 @@ DATASETS: dict[str, Dataset] = {
     "cifar10": CIFAR10,
     "svhn": SVHN,
     "celeba": CELEBA,
+    "natural": NATURAL,
+    "bars": BARS,
     "folder": FOLDER,
 }

@@ -1,34 +1,38 @@
 """From a checked study to the values that run it: circuit, program, kernel, method, clamp."""
 
-import inspect
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import ConfigDict, Strict, StrictInt, create_model
 
 from pcsim.circuit.graph import Circuit
-from pcsim.circuit.read import load_circuit, seconds
-from pcsim.circuit.source import Path_, Source, validate
+from pcsim.circuit.read import load_circuit
+from pcsim.circuit.source import Path_, Source
+from pcsim.circuit.times import seconds
 from pcsim.engines.torch.program import Program
 from pcsim.engines.torch.starts import Map
 from pcsim.errors import CircuitError, StudyError, nearest
 from pcsim.inference.kernels import KERNELS
 from pcsim.inference.limits import positive
+from pcsim.inference.noise import WHITE, Noise
 from pcsim.inference.preconditioners import PRECONDITIONERS
 from pcsim.inference.types import Kernel
 from pcsim.learning.draws import Draws
 from pcsim.learning.learner import OBJECTIVES, Method, Start, check_objective
 from pcsim.learning.optimizers import OPTIMIZERS
+from pcsim.study.arguments import arguments_of, chosen
 from pcsim.study.checks import check_clamp, check_evaluation, check_record
+from pcsim.study.device import device_of as device_of
+from pcsim.study.engines import check_engine, step_of
 from pcsim.study.load import LoadedStudy
+from pcsim.study.noise_options import check_noise, noise_of
+from pcsim.study.phases import Written, check_phases, read_phases
+from pcsim.study.pictures import check_shown
 from pcsim.study.schema import Named, Study
+from pcsim.study.series import with_series
 
 STARTS = ("prior", "encoder", "previous", "map")
-STRICT: Mapping[Any, Any] = {int: StrictInt, float: Annotated[float, Strict()]}
-"""A number is not a text, and `true` is no number."""
 PRECONDITIONED = ("langevin",)
 """Kernels that take a preconditioner."""
 
@@ -45,6 +49,9 @@ class Plan(NamedTuple):
     mobility: Mapping[str, float]
     device: torch.device
     dtype: torch.dtype
+    noise: Noise = WHITE
+    phases: tuple[Written, ...] = ()
+    """Of a stated stimulus; none where `record` says it all."""
 
     @property
     def study(self) -> Study:
@@ -54,11 +61,14 @@ class Plan(NamedTuple):
 
 def build(loaded: LoadedStudy) -> Plan:
     """The plan of a study; raises `StudyError` or `CircuitError` at whatever cannot run as written."""
+    loaded = _self_contained(loaded)
     study, source = loaded.study, loaded.source
     circuit = circuit_of(loaded)
+    check_engine(circuit, source, study)
     edge_dtype = torch.bfloat16 if study.edge_dtype == "bfloat16" else None
     check_clamp(circuit, source, study)
     check_record(circuit, source, study)
+    phases = phases_of(loaded, circuit)
     check_evaluation(circuit, source, study)
     kernel = kernel_of(source, study)
     start = start_of(source, study, circuit)
@@ -68,7 +78,42 @@ def build(loaded: LoadedStudy) -> Plan:
         method = method._replace(mobility=mobility)
     device = _device(source, study.device)
     dtype = dtype_of(study, circuit)
-    return Plan(loaded, circuit, Program(circuit, edge_dtype), kernel, method, start, mobility, device, dtype)
+    check_noise(source, study, kernel.temperature)
+    noise = noise_of(source, study.noise, step_of(study))
+    _check_warm_up(source, kernel, phases)
+    program = Program(circuit, edge_dtype)
+    return Plan(loaded, circuit, program, kernel, method, start, mobility, device, dtype, noise, phases)
+
+
+def phases_of(loaded: LoadedStudy, circuit: Circuit) -> tuple[Written, ...]:
+    """The phases of a stated stimulus, checked with every value in them; none without one."""
+    study, source = loaded.study, loaded.source
+    if study.stimulus is None or study.record is None:
+        return ()
+    phases = read_phases(source, ("stimulus",), study.stimulus, step_of(study))
+    check_phases(circuit, source, study.clamp, study.mask, phases)
+    images = study.record.images
+    check_shown(circuit, source, phases, images if isinstance(images, int) else len(images))
+    return phases
+
+
+def _self_contained(loaded: LoadedStudy) -> LoadedStudy:
+    """The study with the numbers of its CSV files in place: they decide its results, not the files' names."""
+    if loaded.study.stimulus is None:
+        return loaded
+    items = with_series(loaded.source, ("stimulus",), loaded.study.stimulus, loaded.folder)
+    return loaded._replace(study=loaded.study.model_copy(update={"stimulus": items}))
+
+
+def _check_warm_up(source: Source, kernel: Kernel, phases: tuple[Written, ...]) -> None:
+    """Each phase starts the kernel anew: it must have room for what adapts first."""
+    for phase in phases:
+        if phase.steps <= kernel.warm_up:
+            source.fail(
+                (*phase.path, "steps"),
+                f"the kernel adapts in the first {kernel.warm_up} steps of every phase, and this one has "
+                f"{phase.steps}; write preconditioner: none, or a smaller window",
+            )
 
 
 def circuit_of(loaded: LoadedStudy) -> Circuit:
@@ -82,39 +127,6 @@ def circuit_of(loaded: LoadedStudy) -> Circuit:
                 raise CircuitError(f"{loaded.source.where(('circuit',))}: {failure}") from failure
             raise
     return load_circuit(value)
-
-
-def arguments_of(
-    source: Source,
-    path: Path_,
-    function: Callable[..., Any],
-    given: Mapping[str, Any],
-    skip: tuple[str, ...] = (),
-) -> dict[str, Any]:
-    """`given` checked against a function's signature: unknown, missing and mistyped arguments are reported."""
-    fields: dict[str, Any] = {
-        name: (STRICT.get(p.annotation, p.annotation), ... if p.default is p.empty else p.default)
-        for name, p in inspect.signature(function, eval_str=True).parameters.items()
-        if name not in skip
-    }
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-    model = create_model(getattr(function, "__name__", "arguments"), __config__=config, **fields)
-    checked = validate(source, path, model, dict(given))
-    return {name: getattr(checked, name) for name in fields}
-
-
-def chosen(
-    source: Source,
-    path: Path_,
-    table: Mapping[str, Callable[..., Any]],
-    named: Named,
-    skip: tuple[str, ...] = (),
-) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The table's entry of that name, with its checked arguments."""
-    if named.name not in table:
-        source.fail(path, f"no {path[-1]} {named.name!r}; {nearest(named.name, table)}")
-    function = table[named.name]
-    return function, arguments_of(source, path, function, named.arguments, skip)
 
 
 def kernel_of(source: Source, study: Study) -> Kernel:
@@ -229,26 +241,6 @@ def optimizer_of(
     except ValueError as failure:
         source.fail(path, str(failure))
     return lambda params: function(params, **arguments)
-
-
-def device_of(name: str) -> torch.device:
-    """`auto` is cuda where there is one; a device that is not there is an error, never a fallback.
-
-    Convolutions and products are set to full float32 and to algorithms that give the same bits every time:
-    the ten bits of TF32 would be seen by a likelihood whose σ is near 1/255.
-    """
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise StudyError(f"no device {name!r}; {nearest(name, ('auto', 'cpu', 'cuda', 'cuda:1'))}")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as failure:
-        raise StudyError(f"device {name!r} cannot be used here: {str(failure).splitlines()[0]}") from failure
-    return device
 
 
 def _device(source: Source, name: str) -> torch.device:

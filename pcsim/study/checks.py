@@ -16,6 +16,11 @@ def check_clamp(circuit: Circuit, source: Source, study: Study) -> None:
         for name in names:
             if name not in circuit.nodes:
                 source.fail((key, name), f"no node {name!r}; {nearest(name, circuit.nodes)}")
+            if name in circuit.past:
+                source.fail(
+                    (key, name), f"node {name} holds what node {circuit.past[name]} was in the frame before; "
+                    "state its mean for the first frame"
+                )  # fmt: skip
     for name in study.mask:
         if name not in study.clamp:
             source.fail(("mask", name), f"node {name} has a mask but no clamp")
@@ -27,9 +32,28 @@ def check_clamp(circuit: Circuit, source: Source, study: Study) -> None:
             source.fail(
                 ("clamp", edge.child), f"node {edge.child} is given by the encoder, so it cannot be clamped"
             )
-    if all(name in study.clamp and name not in study.mask for name in circuit.nodes):
+    _check_past(circuit, source, study)
+    held = [n for n in circuit.nodes if n in circuit.past or (n in study.clamp and n not in study.mask)]
+    if len(held) == len(circuit.nodes) and study.stimulus is None:
         source.fail(("clamp",), "every node is held; nothing is left to infer")
     _check_discrete(circuit, source, study)
+
+
+def _check_past(circuit: Circuit, source: Source, study: Study) -> None:
+    """Training and held-out images are no sequence: nothing in them was the frame before."""
+    for name, of in circuit.past.items():
+        if study.learning is not None:
+            source.fail(
+                ("learning",), f"node {name} holds what node {of} was in the frame before, and training images "
+                "come in random order; state the weights, or give weights: RUN"
+            )  # fmt: skip
+        wanted = study.evaluation
+        for key in ("log_likelihood", "reconstruction", "elbo"):
+            if getattr(wanted, key) is not None:
+                source.fail(
+                    ("evaluation", key), f"node {name} holds what node {of} was in the frame before, and held-out "
+                    "images are measured one by one"
+                )  # fmt: skip
 
 
 def _check_discrete(circuit: Circuit, source: Source, study: Study) -> None:
@@ -49,8 +73,16 @@ def _check_discrete(circuit: Circuit, source: Source, study: Study) -> None:
 
 def check_record(circuit: Circuit, source: Source, study: Study) -> None:
     """Names of probes, nodes and units."""
+    if study.stimulus is not None and study.record is None:
+        source.fail(("stimulus",), "it is the schedule of a recording, and this study has no record section")
     if study.record is None:
         return
+    for word in ("steps", "spontaneous"):
+        stated = word in study.record.model_fields_set
+        if getattr(study.record, word) and study.stimulus is not None:
+            source.fail(("record", word), "stimulus says what is shown for how long; leave it out here")
+        if word == "steps" and not stated and study.stimulus is None:
+            source.fail(("record", word), "missing; this key is needed where there is no stimulus")
     if isinstance(study.record.images, list) and not study.record.images:
         source.fail(("record", "images"), "expected a number of images or at least one of them, found []")
     seen: set[tuple[str, str]] = set()
@@ -63,6 +95,10 @@ def check_record(circuit: Circuit, source: Source, study: Study) -> None:
             if name not in circuit.nodes:
                 source.fail((*path, "nodes"), f"no node {name!r}; {nearest(name, circuit.nodes)}")
         _check_units(circuit, source, path, probe)
+        given = [n for n in probe.nodes or () if n in circuit.past]
+        if given and set(probe.read) != {"value"}:
+            source.fail((*path, "nodes"), f"node {given[0]} is given by the frame before: it has a value, no error and "
+                        "no drift")  # fmt: skip
         for key in _arrays(circuit, probe):
             if key in seen:
                 what = f"{key[0]} of node {key[1]}" if key[1] else key[0]

@@ -4,14 +4,16 @@ import inspect
 
 import numpy as np
 
-from pcsim.circuit.read import seconds
+from pcsim.circuit.times import seconds
 from pcsim.engines.torch.program import Params
 from pcsim.inference.kernels import KERNELS
 from pcsim.record import Coord, Layout, recorded_steps
 from pcsim.study import directory
 from pcsim.study.build import Plan
+from pcsim.study.engines import CODEGEN, simulator_of, step_of
 from pcsim.study.milestones import milestones_of
-from pcsim.study.session import FLOATS, Session, Wanted, attributes, label_coord, layout_of
+from pcsim.study.schedule import Given, stated_schedule
+from pcsim.study.session import FLOATS, Session, Wanted, attributes, label_coord, layout_of, scheduled
 from pcsim.study.stimuli import place
 from pcsim.study.training import Materials
 
@@ -30,7 +32,8 @@ def probes_of(plan: Plan) -> tuple[Wanted, ...]:
             )
             for p in study.record.probes
         )  # fmt: skip
-    free = tuple(n for n in plan.circuit.nodes if n not in study.clamp or n in study.mask)
+    held = {n for n in study.clamp if n not in study.mask} | set(plan.circuit.past)
+    free = tuple(n for n in plan.circuit.nodes if n not in held)
     return Wanted(("value", "error"), free), Wanted(("energy",))
 
 
@@ -57,11 +60,18 @@ def session_of(plan: Plan, materials: Materials, params: Params) -> tuple[Sessio
         plan.mobility,
         {"step_size": arguments["step_size"], "temperature": temperature_of(plan)}
         if "step_size" in arguments else {},
+        noise=plan.noise, engine=study.engine, simulator=simulator_of(study),
     )  # fmt: skip
+    if plan.phases:
+        given = Given(
+            plan.program, params, study.clamp, values, len(rows), plan.start == "encoder", study.seed,
+            plan.loaded.source,
+        )  # fmt: skip
+        session = scheduled(session, stated_schedule(plan.phases, given))
     updates = milestones_of(plan).recording
     labels = stimuli.labels(rows) if stimuli else None
     finest = min((p.every for p in wanted.probes), default=1)
-    steps = recorded_steps(-wanted.spontaneous, wanted.steps, finest)
+    steps = recorded_steps(-session.spontaneous, session.steps, finest)
     layout = layout_of(
         session,
         dtype=wanted.dtype or FLOATS[plan.dtype],
@@ -72,10 +82,12 @@ def session_of(plan: Plan, materials: Materials, params: Params) -> tuple[Sessio
             plan.circuit,
             study=plan.loaded.name,
             seed=study.seed,
-            engine="torch",
+            engine=study.engine,
+            **({} if study.engine == "torch" else {"codegen": study.codegen or CODEGEN}),
             kernel=study.inference.kernel.name,
             preconditioner=study.inference.preconditioner.model_dump(),
             warm_up=plan.kernel.warm_up,
+            **({} if study.noise is None else {"noise": study.noise.model_dump(exclude_none=True)}),
             versions=directory.provenance("", 0)["versions"],
         ),
     )
@@ -97,7 +109,8 @@ def time_coord(plan: Plan, steps: range) -> tuple[Coord, ...]:
     inference = plan.study.inference
     if inference.kernel.name != "langevin" or inference.preconditioner.name != "none":
         return ()
-    if plan.study.dt is not None:
-        return (Coord("time", ("step",), np.asarray(steps) * seconds(plan.study.dt), "s", "time"),)
+    dt = step_of(plan.study)
+    if dt is not None:
+        return (Coord("time", ("step",), np.asarray(steps) * seconds(dt), "s", "time"),)
     values = np.asarray(steps) * float(inference.kernel.arguments["step_size"])
     return (Coord("time", ("step",), values, "1", "time in units of the inverse curvature"),)

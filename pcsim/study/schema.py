@@ -32,12 +32,6 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-def _engine(value: Any) -> Any:
-    if value != "torch":
-        raise ValueError("the only engine is torch as yet")
-    return value
-
-
 Choice = Annotated[Named, BeforeValidator(_named)]
 """`frozen` or `{name: frozen, window: 20}`."""
 
@@ -108,12 +102,66 @@ class Record(Strict):
     images: Positive | list[NotNegative] = 16
     chains: Positive = 16
     spontaneous: NotNegative = 0
-    steps: NotNegative
+    steps: NotNegative = 0
+    """Needed, unless `stimulus` says what is shown for how long."""
     at_updates: Updates = ["last"]
     probes: list[Probe]
     block: Positive = 100
     """Steps per write."""
     dtype: Literal["float32", "float64", "float16"] | None = None
+
+
+class Transform(Strict):
+    """What happens to a picture before it is shown, in this order."""
+
+    blur: Annotated[float, Field(gt=0)] | None = None
+    """Standard deviation of a Gaussian filter, in pixels."""
+    contrast: Annotated[float, Field(ge=0)] | None = None
+    """A factor on the distance from the middle of the node's range; 1 changes nothing."""
+    occlude: Any = None
+    """The part that black covers, in the words of `mask`: `top`, …, `{box: [y0, x0, y1, x1]}`."""
+
+
+class PhaseSpec(Strict):
+    """One phase of a stimulus: what is shown, for how long, and what the encoder does when it begins."""
+
+    show: Literal["image", "blank", "omission", "mask"] | dict[str, Any]
+    steps: Positive | None = None
+    time: str | None = None
+    """In place of `steps`, a time such as `50 ms`."""
+    name: str | None = None
+    onset: Literal["replace", "drive", "none"] | dict[Literal["drive"], Positive] | None = None
+    """Default: replace where chains start at the encoder and it sees its inputs, else none."""
+    transform: Transform = Transform()
+
+
+class Repeat(Strict):
+    """The same phases several times over."""
+
+    repeat: Positive
+    phases: list[dict[str, Any]]
+
+
+class Shot(Strict):
+    """Noise made of spikes: the total rate ν of an excitatory and an inhibitory Poisson input."""
+
+    rate: str | None = None
+    """For example `100 Hz`; needs dt."""
+    per_step: Annotated[float, Field(gt=0)] | None = None
+
+
+class NoiseOptions(Strict):
+    """How the chain's noise differs from independent white draws."""
+
+    tau: str | None = None
+    """Time constant of its colour, for example `5 ms`; needs dt."""
+    steps: Annotated[float, Field(ge=1)] | None = None
+    """The same in steps."""
+    shared: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Correlation between the units of a node."""
+    on: Literal["values", "errors"] = "values"
+    """`errors`: into error units with a time constant of their own (brian2)."""
+    shot: Shot | None = None
 
 
 class LogLikelihood(Strict):
@@ -158,13 +206,18 @@ class Study(Strict):
 
     description: str = ""
     seed: NotNegative = 0
-    engine: Annotated[Literal["torch"], BeforeValidator(_engine)] = "torch"
+    engine: Literal["torch", "brian2"] = "torch"
+    codegen: Literal["numpy", "cython", "cpp_standalone"] | None = None
+    """How Brian2 runs; numpy unless stated."""
     circuit: str | dict[str, Any]
     weights: str | None = None
     data: Data | None = None
     clamp: dict[str, Any] = {}
     mask: dict[str, Any] = {}
     inference: Inference
+    stimulus: list[dict[str, Any]] | None = None
+    """The schedule of the recording: phases (`PhaseSpec`) and repeats."""
+    noise: NoiseOptions | None = None
     learning: Learning | None = None
     record: Record | None = None
     evaluation: Evaluation = Evaluation()

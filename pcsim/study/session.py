@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsim.circuit.distributions import DiscretisedGaussian, Gaussian, StudentT
@@ -13,9 +14,12 @@ from pcsim.circuit.graph import Circuit
 from pcsim.engines.torch.program import NodePlan, Params, Program
 from pcsim.engines.torch.starts import Map
 from pcsim.errors import StudyError, nearest
+from pcsim.inference.noise import WHITE, Noise
 from pcsim.inference.types import Kernel
 from pcsim.record import Coord, Layout, Variable, block_size, phases, recorded_steps
+from pcsim.record.layout import axes_of
 from pcsim.record.probes import probe
+from pcsim.study.schedule import Schedule, plain_schedule
 
 FLOATS = {torch.float32: "float32", torch.float64: "float64"}
 
@@ -27,6 +31,16 @@ class Wanted(NamedTuple):
     nodes: tuple[str, ...] | None = None
     units: tuple[int, ...] | None = None
     every: int = 1
+
+
+class Simulator(NamedTuple):
+    """How a neural simulator steps a session."""
+
+    dt: float
+    """Seconds."""
+    step_size: float
+    """dt/tau of the nodes that state no tau."""
+    codegen: str = "numpy"
 
 
 class Session(NamedTuple):
@@ -48,11 +62,33 @@ class Session(NamedTuple):
     mobility: Mapping[str, float] = {}
     scalars: Mapping[str, float] = {}
     """Numbers that stand at the root of the trace: `step_size`, `temperature`."""
+    schedule: Schedule | None = None
+    """What `stimulus:` states; `spontaneous` and `steps` are then its first and last step (`scheduled`)."""
+    noise: Noise = WHITE
+    engine: str = "torch"
+    simulator: Simulator | None = None
+    """Of engine brian2."""
+
+    @property
+    def timeline(self) -> Schedule:
+        """The schedule, stated or not."""
+        if self.schedule is not None:
+            return self.schedule
+        encodes = self.start == "encoder"
+        return plain_schedule(self.values, self.stimulus, self.spontaneous, self.steps, encodes)
 
     @property
     def n_image(self) -> int:
         """Number of images."""
-        return len(next(iter(self.values.values()))) if self.values else 1
+        held = (
+            [self.values, *(phase.held for phase in self.schedule.phases)] if self.schedule else [self.values]
+        )
+        return next((len(v) for values in held for v in values.values()), 1)
+
+
+def scheduled(session: Session, schedule: Schedule) -> Session:
+    """The session with a stated schedule."""
+    return session._replace(schedule=schedule, spontaneous=-schedule.first, steps=schedule.last)
 
 
 def layout_of(
@@ -74,8 +110,70 @@ def layout_of(
     return Layout(
         tuple(variables), session.n_image, session.n_chain, steps,
         block=fitting if block is None else min(block, len(steps)), updates=updates,
-        coords=(phases(steps), *coords), attrs=attrs or {},
+        coords=(*_phase_coords(session, steps), *coords), attrs={**_stated_attrs(session), **(attrs or {})},
     )  # fmt: skip
+
+
+def _phase_coords(session: Session, steps: range) -> tuple[Coord, ...]:
+    """`phase(step)`; with a stated schedule also `frame(step)`, the index of the phase, and the `onset` of each."""
+    schedule = session.schedule
+    if schedule is None:
+        return (phases(steps),)
+    frames = np.array([schedule.frame(step) for step in steps])
+    names = np.array([schedule.phases[frame].name for frame in frames])
+    return (
+        Coord("phase", ("step",), names, long_name="phase of the stimulus"),
+        Coord("frame", ("step",), frames, long_name="index of the phase"),
+        Coord("onset", ("onset",), np.array(schedule.onsets), long_name="step at which each phase begins"),
+    )
+
+
+def _stated_attrs(session: Session) -> dict[str, Any]:
+    return {} if session.schedule is None else {"stimulus": session.schedule.record()}
+
+
+def stated_values(session: Session) -> dict[str, NDArray[Any]]:
+    """What a stated schedule shows and hides: `<node>/shown` and `<node>/truth`, `[image, onset, *shape]`.
+
+    `shown`: nodes that some phase holds at values of its own, in every phase that holds them; where all that is
+    shown are the images and what is made of them, nothing is stored again. `truth`: latents of simulated frames.
+    NaN in the other phases.
+    """
+    if session.schedule is None:
+        return {}
+    phases, shapes = session.schedule.phases, session.program.circuit.nodes
+    own = {n for p in phases for n in p.own}
+    found: dict[str, NDArray[Any]] = {}
+    for name in shapes:
+        for key, held in (
+            ("shown", [p.held if name in own else {} for p in phases]),
+            ("truth", [p.truth for p in phases]),
+        ):
+            if not any(name in values for values in held):
+                continue
+            array = np.full((session.n_image, len(phases), *shapes[name].shape), np.nan)
+            for index, values in enumerate(held):
+                if name in values:
+                    array[:, index] = values[name].cpu().double().numpy()
+            found[f"{name}/{key}"] = array
+    return found
+
+
+def _stated(session: Session, dtype: str) -> list[Variable]:
+    texts = {"shown": "what the node is held at in each phase", "truth": "what the simulation drew"}
+    # a dim belongs to one selection of units in a group; these arrays hold all of them
+    picked = {
+        n for w in session.probes if w.units is not None for n in w.nodes or session.program.circuit.nodes
+    }
+    found = []
+    for path, array in stated_values(session).items():
+        name, _, key = path.partition("/")
+        axes = axes_of(array.shape[2:])
+        axes = tuple(f"all_{axis}" for axis in axes) if name in picked else axes
+        found.append(
+            Variable(path, array.shape[1:], None, ("image",), dtype, ("onset", *axes), long_name=texts[key])
+        )
+    return found
 
 
 def _variables(circuit: Circuit, wanted: Wanted, dtype: str) -> list[Variable]:
@@ -88,7 +186,8 @@ def _variables(circuit: Circuit, wanted: Wanted, dtype: str) -> list[Variable]:
             )
         if not kind.node:
             continue
-        for node_name in wanted.nodes or tuple(circuit.nodes):
+        moving = tuple(n for n in circuit.nodes if name == "value" or n not in circuit.past)
+        for node_name in wanted.nodes or moving:
             if node_name not in circuit.nodes:
                 raise StudyError(f"record.probes: no node {node_name!r}; {nearest(node_name, circuit.nodes)}")
             shape = circuit.nodes[node_name].shape if kind.per_unit else ()
@@ -127,7 +226,8 @@ def _static(session: Session, dtype: str) -> list[Variable]:
                 Variable(f"{node.name}/precision", tuple(value.shape), None, (), "float64", axes,
                          long_name="precision of the node's distribution")
             )  # fmt: skip
-    if any("energy" in wanted.read for wanted in session.probes):
+    found += _stated(session, dtype)
+    if session.schedule is None and any("energy" in wanted.read for wanted in session.probes):
         found.append(
             Variable("energy_minimum", (), None, ("image",), "float64", units="nat",
                      long_name="least energy that descents from the chains' ends find")

@@ -122,9 +122,9 @@ def clamping_of(
     return Clamping(circuit.nodes, study.clamp, masks, binarise, device, dtype)
 
 
-def mask_of(source: Source, node: Node, value: Any, dtype: torch.dtype) -> Tensor:
+def mask_of(source: Source, node: Node, value: Any, dtype: torch.dtype, path: Path_ | None = None) -> Tensor:
     """1 where the node is held at data: `top`, `bottom`, `left`, `right`, {box: [y0, x0, y1, x1]}, or 0/1 values."""
-    path = ("mask", node.name)
+    path = ("mask", node.name) if path is None else path
     mask = torch.zeros(node.shape, dtype=dtype)
     if isinstance(value, str) and value in ("top", "bottom", "left", "right"):
         if len(node.shape) < 2:

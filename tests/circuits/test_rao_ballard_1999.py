@@ -1,4 +1,4 @@
-"""rao_ballard_1999: the circuit against its formulas, and whether a trained one has oriented fields and end-stopping."""
+"""rao_ballard_1999: the circuit against its formulas; oriented fields and end-stopping after a short training."""
 
 import math
 from pathlib import Path
@@ -81,7 +81,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunView]:
         "rao_ballard_1999",
         folder / "trained",
         root,
-        "learning.updates=500",
+        "learning.updates=700",
         "evaluation={}",
         "record.steps=1",
     )
@@ -102,7 +102,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunView]:
 
 
 def indices(run: RunView, where: RunView) -> NDArray[np.float64]:
-    """End-stopping of the better driven half of the units, each at the row of the bar that drives it most in `where`."""
+    """End-stopping of the better driven half of the units, each at the row that drives it most in `where`."""
     drive = responses(where).max("length")
     kept = (drive.max("row") >= drive.max("row").median()).to_numpy()
     found: NDArray[np.float64] = stopping(responses(run).isel(row=drive.argmax("row"))).to_numpy()[kept]
@@ -125,10 +125,9 @@ def test_feedback_makes_error_units_end_stopped(runs: dict[str, RunView]) -> Non
 
 @pytest.mark.slow
 def test_fields_are_oriented(runs: dict[str, RunView]) -> None:
-    """Half of the fields and more hold most of their power in one orientation: the resultant of the spectrum is over .4.
+    """The median field holds its power in one orientation more than any of 200 fields of windowed noise does.
 
-    The resultant |Σ P e^(2iθ)|/Σ P over the directions θ of the frequency plane is 1 for a grating; for noise through
-    the same window it has median below .2, which is the control.
+    Measure: the resultant |Σ P e^(2iθ)|/Σ P over the directions θ of the frequency plane, 1 for a grating.
     """
 
     def resultant(stack: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -143,8 +142,7 @@ def test_fields_are_oriented(runs: dict[str, RunView]) -> None:
     reach = np.arange(16) - 7.5
     window = np.exp(-(reach[:, None] ** 2 + reach[None] ** 2) / 32)
     noise = np.random.default_rng(0).normal(size=(200, 16, 16)) * window
-    assert np.median(resultant(noise)) < 0.2
-    assert (resultant(learned.astype(np.float64)) > 0.4).mean() >= 0.5
+    assert np.median(resultant(learned.astype(np.float64))) > resultant(noise).max()
 
 
 @pytest.mark.slow

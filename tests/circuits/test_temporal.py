@@ -8,8 +8,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy import linalg
+from typer.testing import CliRunner
 
 import pcsim
+from pcsim.cli import app
+from pcsim.record import open_trace
 from tests.circuits.kalman import StateSpace
 
 CIRCUITS = Path(__file__).parents[2] / "circuits"
@@ -165,7 +168,7 @@ def test_chained_ensembles_carry_the_covariance_of_the_error(name: str, step: fl
 
     s.e. of a covariance S_ij is sqrt((S_ii S_jj + S_ij²)/n). What one frame alone leaves, Λ⁻¹, is less.
     """
-    n, frames = (20_000, 8) if name == "tpc_scalar" else (8_000, 12)
+    n, frames = (20_000, 8) if name == "tpc_scalar" else (5_000, 10)
     _, x = simulated(name, 1, frames)
     draws = settled(name, x, pcsim.mala(step), steps, chains=n)[0, :, -1]
     system = SYSTEMS[name]
@@ -176,6 +179,43 @@ def test_chained_ensembles_carry_the_covariance_of_the_error(name: str, step: fl
     found = np.atleast_2d(np.cov(draws.T))
     assert (np.abs(found - exact) < bound + np.abs(start @ exact @ start.T)).all()
     assert (np.abs(found - np.linalg.inv(system.precision)) > bound).any()
+
+
+# ------------------------------------------------------------------------------------------------ the studies
+
+
+def errors_of_study(name: str, out: Path) -> Array:
+    """Value less stored truth at the end of each frame of a study's run, `[series, chain, frame, unit]`."""
+    path = CIRCUITS.parent / "studies" / f"{name}.yaml"
+    result = CliRunner().invoke(app, ["run", str(path), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    z = open_trace(out / "trace.zarr")["z"]
+    step = next(dim for dim in z["value"].dims if str(dim).startswith("step"))
+    onsets = z["onset"].to_numpy()
+    ends = np.append(onsets[1:], onsets[-1] + onsets[1])
+    values: Array = z["value"].sel({step: ends}).to_numpy()
+    return values - z["truth"].to_numpy()[:, None]
+
+
+@pytest.mark.parametrize("name", ["tpc_scalar", pytest.param("tpc_tracking", marks=pytest.mark.slow)])
+def test_the_study_has_the_error_of_the_closed_form(name: str, tmp_path: Path) -> None:
+    """Its own simulation, from frame 25 on; 4 s.e. over series."""
+    square = np.square(errors_of_study(name, tmp_path / "run")[:, 0, 25:]).mean((1, 2))
+    system = SYSTEMS[name]
+    exact = np.trace(system.steady_error(system.gain(system.q))) / len(system.a)
+    assert abs(square.mean() - exact) < 4 * square.std() / np.sqrt(len(square))
+
+
+@pytest.mark.slow
+def test_the_ensembles_of_the_study(tmp_path: Path) -> None:
+    """Variance over chains in every frame from the tenth on, .62696; 4 s.e."""
+    away = errors_of_study("tpc_scalar_langevin", tmp_path / "run")[:, :, 10:, 0]
+    variance = away.var(
+        1, ddof=1
+    )  # [series, frame]: chains of a frame share its data, frames overlap by .45²
+    chains, frames = away.shape[1], variance.size
+    error = 0.62696 * np.sqrt(2 / chains / frames * (1 + 0.2025) / (1 - 0.2025))
+    assert abs(variance.mean() - 0.62696) < 4 * error
 
 
 # ------------------------------------------------------------------------------------------- slow and fast

@@ -58,7 +58,15 @@ class Square(nn.Module):
         return x * x
 
 
+class Gain(nn.Module):
+    """½|s|² y with (s, y) = x, two and three units of it, for the oracle."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :2].norm(dim=1, keepdim=True) ** 2 / 2 * x[:, 2:]
+
+
 CASES.append(("square", {}, (7,), Square()))
+CASES.append(("gain", {"by": 2}, (5,), Gain()))
 
 
 def label(case: Any) -> str:
@@ -216,6 +224,7 @@ def test_initial_distribution_is_torchs(name: str, arguments: Any, shape: Any, f
             ["[1, 2, 2]", "[4, -2, -2]"],
         ),
         ("reshape", {"shape": [1, 28, 28]}, (783,), ["784 values", "[1, 28, 28]", "[783]"]),
+        ("gain", {"by": 4}, (4,), ["more than 4 units", "[4]"]),
     ],
 )
 def test_a_misfit_names_both_shapes(name: str, arguments: Any, shape: Any, words: list[str]) -> None:

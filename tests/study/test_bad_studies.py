@@ -139,7 +139,7 @@ IN_THE_FILE = {
     "engine": ("seed: 3", "engine: jax", "engine", "(found 'jax')"),
     "dtype": ("seed: 3", "dtype: float8", "dtype", "'float32' or 'float64' (found 'float8')"),
     "time step": ("seed: 3", "dt: 3", "dt", "valid string (found 3)"),
-    "time step's unit": ("seed: 3", "dt: 3 minutes", "dt", "'3 minutes' is not a time with its unit"),
+    "time step's unit": ("seed: 3", "dt: 3 minutes", "dt", "found '3 minutes': minutes is none of s, second, ms"),
     "weights": ("seed: 3", "weights: 3", "weights", "valid string (found 3)"),
 }  # fmt: skip
 

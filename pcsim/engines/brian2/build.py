@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import brian2
 import numpy as np
 from brian2.groups.neurongroup import SubexpressionUpdater
 
-from pcsim.engines.brian2.network import VISIT, Connections, Group, Plan
+from pcsim.engines.brian2.network import LEARN, SHIFT, VISIT, Connections, Group, Learned, Plan
+from pcsim.engines.brian2.plasticity import average_rows
 from pcsim.engines.brian2.unroll import Floats
+from pcsim.errors import StudyError
 
 
 class Assembly(NamedTuple):
@@ -24,6 +27,20 @@ class Assembly(NamedTuple):
         """The live array behind a variable, `[rows · units]` (not for cpp_standalone)."""
         found: Floats = self.groups[group].variables[variable].get_value()
         return found
+
+    def parameter(self, place: Learned) -> Floats:
+        """The live array of a parameter that learns, `[rows · n]`."""
+        owner = self.synapses if place.owner in self.synapses else self.groups
+        found: Floats = owner[place.owner].variables[place.variable].get_value()
+        return found
+
+    def fill_past(self, plan: Plan) -> None:
+        """Let every delayed value have been for ever what it is now."""
+        for record in plan.groups:
+            for line in record.shift:
+                variable = line.partition(" = ")[0]
+                if variable.startswith("past_"):
+                    self.groups[record.name].variables[variable].set_value(self.array(record.name, "z"))
 
     def evaluation(self) -> list[Any]:
         """Everything that runs before the errors may be read, in order: run by hand it moves nothing."""
@@ -53,13 +70,22 @@ def assemble(plan: Plan, draws: Mapping[str, Floats] | None = None) -> Assembly:
             setattr(groups[record.name], variable, brian2.linked_var(groups[owner], source))
     synapses = {c.name: _synapses(c, plan, groups, clock) for c in plan.synapses}
     network = brian2.Network(*groups.values(), *synapses.values(), name="network")
-    return Assembly(network, clock, groups, synapses)
+    assembly = Assembly(network, clock, groups, synapses)
+    if plan.learned:
+        if draws is not None:
+            raise StudyError(
+                "codegen: cpp_standalone cannot learn, because no Python runs between its steps to average over "
+                "rows; use codegen: numpy or cython"
+            )
+        arrays = {place: partial(assembly.parameter, place) for place in plan.learned}
+        network.add(average_rows(brian2, plan, arrays, clock))
+    return assembly
 
 
 def _group(record: Group, plan: Plan, clock: Any, draws: Mapping[str, Floats] | None) -> Any:
     namespace: dict[str, Any] = dict(record.constants)
     namespace.update({name: value * brian2.second for name, value in record.times.items()})
-    node = record.name.removeprefix("value_")
+    node = record.name.partition("_")[2]
     lines = list(record.lines)
     if draws is not None and "noise : 1" in lines:
         lines[lines.index("noise : 1")] = f"noise = draws_{node}(t, i) : 1"
@@ -74,14 +100,20 @@ def _group(record: Group, plan: Plan, clock: Any, draws: Mapping[str, Floats] | 
             part.when, part.order = "groups", record.store
     for variable, value in record.arrays.items():
         setattr(group, variable, np.tile(value, plan.rows))
+    for kind, lines_, order in (("shift", record.shift, SHIFT), ("learn", record.learn, LEARN)):
+        if lines_:
+            group.run_regularly(
+                "\n".join(lines_), when="groups", order=order, clock=clock, name=f"{kind}_{record.name}"
+            )
     return group
 
 
 def _synapses(record: Connections, plan: Plan, groups: Mapping[str, Any], clock: Any) -> Any:
     source, target = groups[record.source], groups[record.target]
     synapses = brian2.Synapses(
-        source, target, "\n".join(record.lines), clock=clock, name=record.name, namespace={}
-    )
+        source, target, "\n".join(record.lines), clock=clock, name=record.name,
+        namespace=dict(record.constants),
+    )  # fmt: skip
     pre, post = (
         (np.arange(plan.rows)[:, None] * (len(end) // plan.rows) + one_row).ravel()
         for end, one_row in ((source, record.pre), (target, record.post))
@@ -91,4 +123,8 @@ def _synapses(record: Connections, plan: Plan, groups: Mapping[str, Any], clock:
         setattr(synapses, variable, np.tile(value, plan.rows))
     for variable, order in record.orders.items():
         synapses.summed_updaters[variable].order = order
+    if record.learn:
+        synapses.run_regularly(
+            "\n".join(record.learn), when="groups", order=LEARN, clock=clock, name=f"learn_{record.name}"
+        )
     return synapses

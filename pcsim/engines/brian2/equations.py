@@ -59,6 +59,8 @@ class Value(NamedTuple):
     noisy: bool
     switched: bool
     """Whether entries are held and released while the network exists."""
+    driven: bool = False
+    """Whether something outside the circuit may pull it, with force pull (pulled_to − z)."""
 
 
 def value_lines(node: Value) -> list[str]:
@@ -75,6 +77,9 @@ def value_lines(node: Value) -> list[str]:
         terms.append(back if edge.rate.linear else f"({edge.rate.slope})*{back}")
         lines.append(f"{'arriving' if edge.delay else 'back'}_{edge.child} : 1")
         lines += [f"came_{edge.child}_{k} : 1" for k in range(1, edge.delay + 1)]
+    if node.driven:
+        terms.append("pull*(pulled_to - z)")
+        lines += ["pull : 1", "pulled_to : 1"]
     motion = f"({' + '.join(terms)})/tau"
     if node.noisy:
         motion += " + sqrt(2*temperature/(tau*dt))*noise"

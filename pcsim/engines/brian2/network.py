@@ -11,9 +11,9 @@ from pcsim.engines.torch.target import Clamp
 PREDICT, LATERAL, ERROR, VISIT, SHIFT, BACK, LEARN, AVERAGE, MOVE, SETTLE = (
     -1000, -510, -500, -400, -350, -300, -250, -249, 0, 1
 )  # fmt: skip
-# What is under way shifts between predictions and messages: z_k goes in once it is shown, and the message that goes in
-# is still that of the step before. Values move before leaky errors do: a value reads its own error live, the error a stored z − η, so that both
-# take one joint Euler step from the old state.
+# What is under way shifts between predictions and messages: z_k goes in once it is shown, and the message that goes
+# in is still that of the step before. Values move before leaky errors do: a value reads its own error live, the error
+# a stored z − η, so that both take one joint Euler step from the old state.
 
 
 class Plasticity(NamedTuple):

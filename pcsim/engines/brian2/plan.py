@@ -8,14 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcsim.circuit.distributions.base import LocalText, Textual
-from pcsim.circuit.graph import Circuit, Edge, Node
-from pcsim.circuit.layers.chain import Split, split_parameters
+from pcsim.circuit.distributions.base import LocalText
+from pcsim.circuit.graph import Circuit, Node
 from pcsim.circuit.times import seconds
 from pcsim.engines.brian2 import equations as eq
 from pcsim.engines.brian2 import memory
 from pcsim.engines.brian2.network import (
-    BACK,
     ERROR,
     LATERAL,
     MOVE,
@@ -24,22 +22,14 @@ from pcsim.engines.brian2.network import (
     Connections,
     Dynamics,
     Group,
+    Learned,
     Plan,
 )
-from pcsim.engines.brian2.refusals import check_clamp, check_names, check_options, check_time_steps
-from pcsim.engines.brian2.unroll import Floats, Rate, Stage, Unrolled, rate, unroll
+from pcsim.engines.brian2.outline import Roles, outline_network
+from pcsim.engines.brian2.plan_edges import Parts, edge_synapses, layer_groups, learned_of, plan_edge
+from pcsim.engines.brian2.plasticity import PRECISION, places, rates_of
+from pcsim.engines.brian2.unroll import Floats
 from pcsim.engines.torch.target import Clamp
-from pcsim.errors import CircuitError
-
-
-class _Parts(NamedTuple):
-    """One edge, unrolled, with its place in the circuit."""
-
-    edge: Edge
-    unrolled: Unrolled
-    rates: tuple[Rate, ...]
-    """After each stage; the last one in the variables of the child's error group."""
-    returns: bool
 
 
 def plan_network(
@@ -50,59 +40,61 @@ def plan_network(
     dynamics: Dynamics,
     *,
     switched: Collection[str] = (),
+    driven: Collection[str] = (),
     memory_limit: float = memory.LIMIT,
 ) -> Plan:
     """The groups and synapses of a circuit at these parameters and clamps (`[row, *shape]`, as for torch).
 
     Discrete leaves that are not clamped drop out, as on torch. `switched` names nodes that will be held in
-    some phases and free in others (`Simulation.clamp`); partly clamped ones are among them anyway.
+    some phases and free in others (`Simulation.clamp`); partly clamped ones are among them anyway. `driven`
+    names free nodes that something outside the circuit may pull (`Simulation.drive`).
 
     Raises `CircuitError` where the circuit has something without local text, a name that Brian2 reserves,
     a time step too long for a time constant, or more synapses than `memory_limit` bytes hold.
     """
-    check_names(circuit)
-    check_options(circuit)
-    check_clamp(circuit, clamp, switched)
-    roles = _roles(circuit, clamp, switched)
-    split = {e.key: split_parameters(e.layers, params, f"{e.key}.") for e in circuit.edges}
-    edges = [e for e in circuit.edges if e.child in roles.nodes]
-    texts = {n: _text(node, params) for n, node in roles.nodes.items() if node.past is None}
-    memory.check(edges, split, circuit, texts, rows, memory_limit)
-    check_time_steps(roles.nodes, texts, dynamics.dt)
-    parts = [_parts(e, split[e.key], circuit, e.parent in roles.free) for e in edges]
+    outline = outline_network(
+        circuit, params, clamp, rows, dynamics, switched=switched, memory_limit=memory_limit
+    )
+    roles, texts, edges, split, learned = outline
+    parts = [
+        plan_edge(e, split[e.key], circuit, dynamics, returns=e.parent in roles.free, learned=learned)
+        for e in edges
+    ]
     groups: list[Group] = []
     synapses: list[Connections] = []
     for name, node in roles.nodes.items():
         out = [p for p in parts if p.edge.parent == name]
-        groups.append(_value_group(node, out, dynamics, roles))
+        groups.append(_value_group(node, out, dynamics, roles, name in driven))
         if name in texts:
             into = [p for p in parts if p.edge.child == name]
-            groups.append(_error_group(node, texts[name], into, params, roles))
+            groups.append(_error_group(_ErrorNode(node, texts[name], into, learned), params, roles, dynamics))
             synapses += _lateral(node, texts[name])
     for part in parts:
-        groups += _layer_groups(part)
-        synapses += _edge_synapses(part)
+        groups += layer_groups(part, dynamics)
+        synapses += edge_synapses(part, dynamics)
     shapes = {n: node.shape for n, node in roles.nodes.items()}
     held = _start(clamp, roles.nodes, params, rows)
+    found = [
+        *_learned_units(roles.nodes, params, learned),
+        *(place for p in parts for place in learned_of(p)),
+    ]
     return Plan(
-        rows, dynamics, tuple(groups), tuple(synapses), shapes, roles.free, roles.switched, tuple(texts), held
+        rows, dynamics, tuple(groups), tuple(synapses), shapes, roles.free, roles.switched, tuple(texts), held,
+        places(learned, found),
     )  # fmt: skip
 
 
-class _Roles(NamedTuple):
-    """Who takes part, who moves, and who is held and released."""
-
-    nodes: dict[str, Node]
-    free: tuple[str, ...]
-    switched: tuple[str, ...]
-
-
-def _roles(circuit: Circuit, clamp: Clamp, switched: Collection[str]) -> _Roles:
-    discrete = {n for n, node in circuit.nodes.items() if node.distribution.discrete}
-    turned = tuple(n for n in circuit.nodes if n in (*clamp.masks, *switched) and n not in circuit.past)
-    nodes = {n: v for n, v in circuit.nodes.items() if n not in discrete or n in (*clamp.values, *turned)}
-    still = discrete | {n for n in clamp.values if n not in turned} | set(circuit.past)
-    return _Roles(nodes, tuple(n for n in nodes if n not in still), turned)
+def _learned_units(
+    nodes: Mapping[str, Node], params: Mapping[str, Tensor], learned: Collection[str]
+) -> list[Learned]:
+    """Where learned means and precisions live."""
+    found = []
+    for name in nodes:
+        for parameter, variable in (("mean", "mean"), (PRECISION, "sigma")):
+            if (key := f"{name}.{parameter}") in learned:
+                pooled = params[key].ndim == 0 and math.prod(nodes[name].shape) > 1
+                found.append(Learned(key, f"error_{name}", variable, pooled))
+    return found
 
 
 def _start(clamp: Clamp, nodes: Mapping[str, Node], params: Mapping[str, Tensor], rows: int) -> Clamp:
@@ -111,96 +103,98 @@ def _start(clamp: Clamp, nodes: Mapping[str, Node], params: Mapping[str, Tensor]
     return Clamp({**given, **{n: v for n, v in clamp.values.items() if n in nodes}}, clamp.masks)
 
 
-def _text(node: Node, params: Mapping[str, Tensor]) -> LocalText:
-    start = f"{node.name}."
-    own = {n.removeprefix(start): v for n, v in params.items() if n.startswith(start)}
-    if not isinstance(node.distribution, Textual):
-        kind = type(node.distribution).__name__
-        raise CircuitError(
-            f"node {node.name}: {kind} has no local text (a method `local_text`); use engine: torch"
-        )
-    try:
-        text = node.distribution.local_text(own, node.shape)
-    except CircuitError as failure:
-        raise CircuitError(f"node {node.name}: {failure}; use engine: torch") from failure
-    if node.error_tau is not None and text.covariance is None:
-        raise CircuitError(
-            f"node {node.name}: error_tau needs a Gaussian with a precision per unit, because a leaky error "
-            "unit settles where its leak 1/precision balances z − η"
-        )
-    return text
-
-
-def _parts(edge: Edge, params: Split, circuit: Circuit, returns: bool) -> _Parts:
-    unrolled = unroll(edge, params, circuit.nodes[edge.parent].shape)
-    last = len(unrolled.stages) - 1
-    rates = []
-    for k, stage in enumerate(unrolled.stages):
-        drive, bias = (f"mu_{edge.parent}", f"bias_{edge.parent}") if k == last else ("drive", "bias")
-        x = drive if stage.bias is None else f"({drive} + {bias})"
-        rates.append(rate(stage.functions, x))
-    return _Parts(edge, unrolled, tuple(rates), returns)
-
-
-def _value_group(node: Node, out: list[_Parts], dynamics: Dynamics, roles: _Roles) -> Group:
-    moves, noisy = node.name in roles.free, dynamics.temperature > 0
-    outgoing = tuple(eq.Outgoing(p.edge.child, rate(p.unrolled.functions, "z")) for p in out)
-    lines = eq.value_lines(eq.Value(outgoing, "eps" if moves else None, noisy, node.name in roles.switched))
+def _value_group(node: Node, out: list[Parts], dynamics: Dynamics, roles: Roles, driven: bool) -> Group:
+    moves = node.name in roles.free
+    noisy = dynamics.temperature > 0 and dynamics.noise_on == "values"
+    text = eq.Value(
+        tuple(p.start for p in out), "eps" if moves else None, noisy, node.name in roles.switched, driven
+    )  # fmt: skip
+    lines, shift = eq.value_lines(text), tuple(eq.shift_lines(text))
+    name, units = f"value_{node.name}", math.prod(node.shape)
     if not moves:
-        return Group(f"value_{node.name}", math.prod(node.shape), tuple(lines), MOVE, PREDICT - 1)
-    tau = seconds(node.tau) if node.tau else dynamics.dt / dynamics.step_size
+        return Group(name, units, tuple(lines), MOVE, PREDICT - 1, shift=shift)
     if noisy:
         lines.append("noise : 1")
     return Group(
-        f"value_{node.name}", math.prod(node.shape), tuple(lines), MOVE, PREDICT - 1,
+        name, units, tuple(lines), MOVE, PREDICT - 1,
         constants={"temperature": dynamics.temperature} if noisy else {},
-        times={"tau": tau}, links={"eps": (f"error_{node.name}", "eps")},
+        times={"tau": _tau(node, dynamics)}, links={"eps": (f"error_{node.name}", "eps")}, shift=shift,
     )  # fmt: skip
 
 
-def _error_group(
-    node: Node, text: LocalText, into: list[_Parts], params: Mapping[str, Tensor], roles: _Roles
-) -> Group:
-    incoming = tuple(
-        eq.Incoming(p.edge.parent, p.rates[-1], p.unrolled.stages[-1].bias is not None, p.returns)
-        for p in into
-    )
-    switched = node.name in roles.switched and node.name not in roles.free
-    lines = eq.error_lines(
-        eq.Error(
-            text,
-            incoming,
-            node.error_tau is not None,
-            switched,
-            node.errors is not None and node.errors.split,
-            node.adaptation is not None,
+def _tau(node: Node, dynamics: Dynamics) -> float:
+    return seconds(node.tau) if node.tau else dynamics.dt / dynamics.step_size
+
+
+class _ErrorNode(NamedTuple):
+    node: Node
+    text: LocalText
+    into: list[Parts]
+    learned: Collection[str]
+
+    def learns(self, parameter: str) -> bool:
+        return f"{self.node.name}.{parameter}" in self.learned
+
+    def described(self, roles: Roles, noisy: bool) -> eq.Error:
+        node = self.node
+        incoming = tuple(
+            eq.Incoming(p.edge.parent, p.rates[-1], p.unrolled.stages[-1].bias is not None, p.listens)
+            for p in self.into
         )
-    )
-    units = math.prod(node.shape)
-    constants, arrays = {}, {}
-    for name, value in text.constants.items():
-        if value.numel() == 1:
+        return eq.Error(
+            self.text, incoming, node.error_tau is not None,
+            node.name in roles.switched and node.name not in roles.free,
+            node.errors is not None and node.errors.split, node.adaptation is not None,
+            noisy, self.learns(PRECISION),
+        )  # fmt: skip
+
+
+def _error_group(of: _ErrorNode, params: Mapping[str, Tensor], roles: Roles, dynamics: Dynamics) -> Group:
+    node, units = of.node, math.prod(of.node.shape)
+    noisy = dynamics.temperature > 0 and dynamics.noise_on == "errors"
+    described = of.described(roles, noisy)
+    lines = eq.error_lines(described)
+    constants, times = _error_constants(node, dynamics, noisy)
+    arrays = {}
+    for name, value in of.text.constants.items():
+        if described.learns and name == "precision":
+            arrays["sigma"] = np.broadcast_to(1 / _flat(value), units).copy()
+        elif value.numel() == 1:
             constants[name] = float(value)
         else:
             lines.append(f"{name} : 1")
             arrays[name] = _flat(value)
-    for part in into:
+    for part in of.into:
         bias = part.unrolled.stages[-1].bias
         if bias is not None:
             arrays[f"bias_{part.edge.parent}"] = bias
-    if not into:
+    if not of.into:
         arrays["mean"] = _flat(params[f"{node.name}.mean"].expand(node.shape))
+    biased = [p.edge.parent for p in of.into if len(p.unrolled.stages) - 1 in p.biased]
+    learn = eq.error_learning(described, biased, of.learns("mean"))
+    return Group(
+        f"error_{node.name}", units, tuple(lines), SETTLE, ERROR, arrays,
+        {**constants, **(rates_of(dynamics.plasticity) if learn else {})}, times,
+        {"z": (f"value_{node.name}", "z")}, learn=tuple(learn),
+    )  # fmt: skip
+
+
+def _error_constants(
+    node: Node, dynamics: Dynamics, noisy: bool
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Plain numbers, and times in seconds."""
+    constants: dict[str, float] = {}
     times = {} if node.error_tau is None else {"error_tau": seconds(node.error_tau)}
+    if noisy:
+        constants["temperature"] = dynamics.temperature
+        times["tau"] = _tau(node, dynamics)
     if node.errors is not None and node.errors.split:
         positive, negative = node.errors.gain
         constants |= {"gain_positive": positive, "gain_negative": negative, "baseline": node.errors.baseline}
     if node.adaptation is not None:
         constants["strength"] = node.adaptation.strength
         times["adaptation_tau"] = seconds(node.adaptation.tau)
-    return Group(
-        f"error_{node.name}", units, tuple(lines), SETTLE, ERROR, arrays, constants, times,
-        {"z": (f"value_{node.name}", "z")},
-    )  # fmt: skip
+    return constants, times
 
 
 def _flat(value: Tensor) -> Floats:
@@ -220,65 +214,3 @@ def _lateral(node: Node, text: LocalText) -> list[Connections]:
             f"lateral_{node.name}", group, group, tuple(lines), pre, post, arrays, {"lateral_post": LATERAL}
         )
     ]
-
-
-def _layer_name(edge: Edge, k: int) -> str:
-    return f"layer_{edge.parent}_{edge.child}_{k}"
-
-
-def _layer_groups(part: _Parts) -> list[Group]:
-    groups = []
-    for k, (stage, after) in enumerate(zip(part.unrolled.stages[:-1], part.rates[:-1], strict=True)):
-        lines = eq.layer_lines(after, stage.bias is not None, part.returns)
-        arrays = {} if stage.bias is None else {"bias": stage.bias}
-        groups.append(
-            Group(_layer_name(part.edge, k), stage.size, tuple(lines), MOVE, PREDICT + 2 * k + 1, arrays)
-        )
-    return groups
-
-
-def _edge_synapses(part: _Parts) -> list[Connections]:
-    edge, last = part.edge, len(part.unrolled.stages) - 1
-    made = []
-    for k, stage in enumerate(part.unrolled.stages):
-        first, final = k == 0, k == last
-        source = f"value_{edge.parent}" if first else _layer_name(edge, k - 1)
-        target = f"error_{edge.child}" if final else _layer_name(edge, k)
-        through = not rate(part.unrolled.functions, "z").linear
-        carried = (f"rate_{edge.child}" if through else "z") if first else "rate"
-        into = f"mu_{edge.parent}" if final else "drive"
-        back = f"back_{edge.child}" if first else "back"
-        message = _message(part, final) if part.returns else None
-        s = eq.Sum(carried, into, stage.weight is not None, message, back, edge.feedback is not None)
-        orders = {f"{into}_post": PREDICT + 2 * k}
-        if message is not None:
-            orders[f"{back}_pre"] = BACK + last - k
-        name = f"edge_{edge.parent}_{edge.child}" + (f"_{k}" if last else "")
-        made.append(
-            Connections(
-                name,
-                source,
-                target,
-                tuple(eq.synapse_lines(s)),
-                stage.pre,
-                stage.post,
-                _weights(edge, stage, message),
-                orders,
-            )
-        )
-    return made
-
-
-def _message(part: _Parts, final: bool) -> str:
-    if not final:
-        return "back_post*slope_post"
-    return "eps_post" if part.rates[-1].linear else f"delta_{part.edge.parent}_post"
-
-
-def _weights(edge: Edge, stage: Stage, message: str | None) -> dict[str, Floats]:
-    if stage.weight is None:
-        return {}
-    arrays = {"w": stage.weight}
-    if edge.feedback is not None and message is not None:
-        arrays["b"] = np.asarray(edge.feedback, dtype=np.float64)[stage.pre, stage.post]
-    return arrays

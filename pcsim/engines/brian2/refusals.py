@@ -31,11 +31,14 @@ def check_names(circuit: Circuit) -> None:
                                "rename one of their nodes")  # fmt: skip
 
 
-def check_options(circuit: Circuit) -> None:
-    """Refuse options of the description that this engine does not have."""
-    for edge in circuit.edges:
-        if edge.delay is not None:
-            raise CircuitError(f"edge {edge.key}: a delay is not available")
+def check_noise(circuit: Circuit, noise_on: str) -> None:
+    """Refuse noise on errors that are instantaneous."""
+    for name, node in circuit.nodes.items():
+        if noise_on == "errors" and node.past is None and node.error_tau is None:
+            raise CircuitError(
+                f"node {name}: noise.on: errors needs error_tau at every node; an instantaneous error has no state "
+                "that noise could move"
+            )
 
 
 def check_clamp(circuit: Circuit, clamp: Clamp, switched: Collection[str]) -> None:
@@ -55,20 +58,52 @@ def check_clamp(circuit: Circuit, clamp: Clamp, switched: Collection[str]) -> No
             )
 
 
+class TimeStepError(CircuitError):
+    """A time step that is too long for a time constant."""
+
+
 def check_time_steps(nodes: Mapping[str, Node], texts: Mapping[str, LocalText], dt: float) -> None:
-    """Refuse a dt that overshoots: dt > tau, or dt > tau_ε/2 over the leak Σ of an error unit."""
+    """Refuse a dt that overshoots: dt > tau, of values and of fatigue, or dt > tau_ε/2 over the leak Σ of an error."""
     for name, node in nodes.items():
-        if node.tau is not None and dt > seconds(node.tau):
-            raise CircuitError(
-                f"node {name}: dt of {dt * 1e3:g} ms is longer than its tau of {node.tau}; Euler's step overshoots"
-            )
+        times = {"tau": node.tau, "adaptation.tau": None if node.adaptation is None else node.adaptation.tau}
+        for key, time in times.items():
+            if time is not None and dt > seconds(time):
+                raise TimeStepError(
+                    f"node {name}: dt of {dt * 1e3:g} ms is longer than its {key} of {time}; Euler's step "
+                    f"overshoots, use at most {time}"
+                )
         if node.error_tau is None:
             continue
         precision = texts[name].constants.get("precision")
         leak = 1.0 if precision is None else float(1 / precision.min())
         if dt * leak > 0.5 * seconds(node.error_tau):
             unit = 1e3 * seconds(node.error_tau) / leak
-            raise CircuitError(
+            raise TimeStepError(
                 f"node {name}: dt of {dt * 1e3:g} ms is too long for error units that relax in error_tau/Σ = "
                 f"{unit:.3g} ms; use at most {unit / 2:.3g} ms"
+            )
+
+
+def check_curvature(roles_free: Collection[str], nodes: Mapping[str, Node], texts: Mapping[str, LocalText],
+                    dt: float, step_size: float) -> None:  # fmt: skip
+    """Refuse a step with which a Gaussian unit diverges by its own precision π alone: γ π ≥ 2, γ = dt/tau.
+
+    Children only add to the curvature.
+    """
+    for name in roles_free:
+        precision = texts[name].constants.get("precision")
+        if texts[name].covariance is None or precision is None:
+            continue
+        most = float(precision.max())
+        tau = nodes[name].tau
+        if tau is not None and dt * most >= 2 * seconds(tau):
+            unit = 1e3 * seconds(tau) / most
+            raise TimeStepError(
+                f"node {name}: dt of {dt * 1e3:g} ms is too long for units that relax in tau/precision = "
+                f"{unit:.3g} ms; use at most {unit:.3g} ms"
+            )
+        if tau is None and step_size * most >= 2:
+            raise TimeStepError(
+                f"node {name}: a step_size of {step_size:g} is too long for a precision of {most:g}; use at most "
+                f"{1 / most:.3g}, or give the node a tau"
             )

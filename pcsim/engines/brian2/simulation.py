@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pcsim.engines.brian2.build import assemble, code_target
 from pcsim.engines.brian2.network import VISIT, Plan
+from pcsim.engines.brian2.plasticity import learned_parameters
 from pcsim.engines.brian2.targets import check_target
 from pcsim.engines.brian2.unroll import Floats
 from pcsim.engines.torch.target import Clamp
@@ -44,12 +45,16 @@ class Simulation:
         self._evaluation = self.assembly.evaluation()
         self._values = {n: self._view("value", n, "z") for n in plan.shapes}
         self._errors = {n: self._view("error", n, "eps") for n in plan.errors}
-        noisy = plan.free if plan.dynamics.temperature > 0 else ()
-        self._noise = {n: torch.from_numpy(self._view("value", n, "noise")) for n in noisy}
+        driven = [g.name.removeprefix("value_") for g in plan.groups if "pull : 1" in g.lines]
+        self._driven = {
+            n: (self._view("value", n, "pulled_to"), self._view("value", n, "pull")) for n in driven
+        }
+        noisy = plan.drawing(Clamp({}, {}))
+        self._noise = {n: torch.from_numpy(self._view(plan.noisy, n, "noise")) for n in noisy}
         self._rng: Rng | None = None
         self._visit: Visit | None = None
         self._step, self._steps = 0, 0
-        self._stale, self._compiled = True, False
+        self._stale, self._compiled, self._begun = True, False, False
         self.clamp(plan.clamp)
 
     @property
@@ -87,7 +92,8 @@ class Simulation:
                 self._values[name][...] = np.where(mask, given, rest)
         self._stale = True
         self._held = {n: self._holding(n, clamp) for n in self.plan.switched}
-        self._moving = tuple(n for n in self.plan.free if n not in clamp.values or n in clamp.masks)
+        self._moving, self._drawing = self.plan.moving(clamp), self.plan.drawing(clamp)
+        self._begin()
 
     def _holding(self, name: str, clamp: Clamp) -> Floats:
         """Sets the entries of one switched node that are held."""
@@ -106,6 +112,29 @@ class Simulation:
             held = self._held.get(name)
             self._values[name][...] = given if held is None else np.where(held > 0, self._values[name], given)
         self._stale = True
+        self._begin()
+
+    def _begin(self) -> None:
+        """Until the first step, delayed predictions are of values that have always been what they are now."""
+        if not self._begun:
+            self.assembly.fill_past(self.plan)
+
+    def learned(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """All parameters in torch's form, with what this network has learned; `params` are those it began with."""
+        arrays = {place: self.assembly.parameter(place) for place in self.plan.learned}
+        return learned_parameters(self.plan, arrays, params)
+
+    def drive(self, pulls: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        """Pull these nodes towards `values` with `strength`, `[row, *shape]` each, from now on; the others no more.
+
+        tau dz/dt gains strength · (value − z). Works within a visit too. Raises `StudyError` for a node that was
+        not planned as `driven`.
+        """
+        for name in pulls:
+            pick(self._driven, name, "node that was planned as driven")
+        for name, (pulled_to, pull) in self._driven.items():
+            value, strength = pulls.get(name, (torch.zeros(()), torch.zeros(())))
+            pulled_to[...], pull[...] = _numpy(value), _numpy(strength)
 
     def evaluate(self) -> None:
         """Bring predictions and instantaneous errors up to date with the values; nothing moves."""
@@ -138,8 +167,9 @@ class Simulation:
         if self._stale:  # the visitor changed values
             self.evaluate()
         self._step += 1
-        if self._noise and self._rng is not None:
-            for name in self._moving:
+        self._begun = True
+        if self._rng is not None:
+            for name in self._drawing:
                 noise = self._noise[name]
                 noise.copy_(self._rng.normal(noise))
 

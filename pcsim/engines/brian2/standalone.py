@@ -10,17 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcsim.engines.brian2 import memory
 from pcsim.engines.brian2.build import Assembly, assemble
 from pcsim.engines.brian2.network import VISIT, Plan
 from pcsim.engines.brian2.simulation import Visit, check_finite
-from pcsim.engines.brian2.targets import check_target
+from pcsim.engines.brian2.targets import check_target, processors
 from pcsim.engines.brian2.unroll import Floats
-from pcsim.errors import StudyError
+from pcsim.engines.torch.target import Clamp
 from pcsim.inference.types import Rng
-
-LIMIT = 2e9
-COPIES = 3
-"""Of every recorded number: in the program, in its result file and here."""
 
 
 def run_standalone(
@@ -28,11 +25,11 @@ def run_standalone(
 ) -> None:
     """`steps` steps from `start` in a program compiled in `directory`; then `visit` for steps 0 … `steps`.
 
-    The same draws as `Simulation.run`. Raises `StudyError` where the states of all steps would not fit, and
+    The same draws as `Simulation.run`. Raises `MemoryLimitError` where the states of all steps would not fit, and
     `Divergence` at the first step that is not finite.
     """
     check_target("cpp_standalone")
-    check_memory(plan, steps, LIMIT)
+    memory.check_memory(plan, steps, memory.LIMIT)
     draws = _draws(plan, rng, steps)
     with _device(directory):
         assembly = assemble(plan, draws)
@@ -58,38 +55,29 @@ def run_standalone(
         visit(step, values, {name: at["error", name] for name in plan.errors})
 
 
-def check_memory(plan: Plan, steps: int, limit: float) -> None:
-    """Raise `StudyError` where values, errors and draws of all steps would exceed `limit` bytes."""
-    units = {name: math.prod(shape) for name, shape in plan.shapes.items()}
-    kept = sum(units.values()) + sum(units[n] for n in (*plan.errors, *plan.free))
-    total = 8.0 * plan.rows * kept * (steps + 1) * COPIES
-    if total > limit:
-        raise StudyError(
-            f"codegen: cpp_standalone keeps every step in memory: {steps} steps of {plan.rows} rows take about "
-            f"{total / 1e9:.1f} GB, more than {limit / 1e9:.1f} GB; record fewer steps or rows, or use codegen: cython"
-        )
-
-
 @contextmanager
 def _device(directory: Path) -> Iterator[None]:
-    """The C++ device within; Brian2 knows of it globally, put back after."""
+    """The C++ device within, with one compiler per processor; Brian2 knows of both globally, put back after."""
+    preferences = brian2.prefs.devices.cpp_standalone
+    arguments = preferences.extra_make_args_unix
+    # Brian2's own `-j` starts as many compilers as there are files
+    preferences.extra_make_args_unix = [f"-j{processors()}"]
     brian2.set_device("cpp_standalone", directory=str(directory), build_on_run=False)
     try:
         yield
     finally:
+        preferences.extra_make_args_unix = arguments
         brian2.get_device().reinit()
         brian2.devices.reset_device()
 
 
 def _draws(plan: Plan, rng: Rng, steps: int) -> dict[str, Floats]:
     """All draws in the order of the engine; the last row is never used, as the last step is only looked at."""
-    if plan.dynamics.temperature == 0:
-        return {}
-    like = {n: torch.zeros(plan.rows, *plan.shapes[n], dtype=torch.float64) for n in plan.free}
-    moving = [n for n in plan.free if n not in plan.clamp.values or n in plan.clamp.masks]
-    draws = {n: np.zeros((steps + 1, like[n].numel())) for n in plan.free}
+    names = plan.drawing(Clamp({}, {}))
+    like = {n: torch.zeros(plan.rows, *plan.shapes[n], dtype=torch.float64) for n in names}
+    draws = {n: np.zeros((steps + 1, like[n].numel())) for n in names}
     for step in range(steps):
-        for name in moving:
+        for name in plan.drawing(plan.clamp):
             draws[name][step] = rng.normal(like[name]).reshape(-1).numpy()
     return draws
 
@@ -106,7 +94,9 @@ def _place(plan: Plan, assembly: Assembly, start: Mapping[str, Tensor]) -> None:
             value = torch.where(held > 0, clamp.values[name].double(), value)
         if name in plan.free:
             value = torch.where(held > 0, value, start[name].double()) if name in start else value
-        assembly.groups[f"value_{name}"].z = value.reshape(-1).numpy()
+        group = assembly.groups[f"value_{name}"]
+        for variable in ("z", *(v for v in group.variables if v.startswith("past_"))):
+            setattr(group, variable, value.reshape(-1).numpy())
         if name in plan.switched:
             kind = "value" if name in plan.free else "error"
             assembly.groups[f"{kind}_{name}"].held = held.reshape(-1).numpy()

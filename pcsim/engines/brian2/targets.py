@@ -25,6 +25,11 @@ def missing(codegen: str) -> tuple[str, ...]:
     return tuple(part for part in pick(NEEDS, codegen, "code target") if not found[part])
 
 
+def processors() -> int:
+    """The processors that this process may use: as many compilers run at once."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def check_target(codegen: str) -> None:
     """Raise `StudyError` with what is missing, and what to do, where the code target cannot run here."""
     lacking = missing(codegen)

@@ -18,7 +18,8 @@ class Driven:
 
     def __init__(self, target: CircuitTarget, sweeps: Mapping[str, Sweep], n_chain: int) -> None:
         self.target = target
-        self._pull = {
+        # mean and variance of q per driven node, `[row, *shape]`
+        self.pull = {
             name: (s.mean.repeat_interleave(n_chain, 0), s.variance.repeat_interleave(n_chain, 0))
             for name, s in sweeps.items()
             if name in target.free
@@ -33,7 +34,7 @@ class Driven:
         """Gradient (and energy, when asked) with the drive."""
         point = self.target.evaluate(z, energy)
         grad, total = dict(point.grad), point.energy
-        for name, (mean, variance) in self._pull.items():
+        for name, (mean, variance) in self.pull.items():
             away = z[name] - mean
             if name in self.target.masked:
                 away = away * (1.0 - self.target.clamp.masks[name])
