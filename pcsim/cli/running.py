@@ -106,7 +106,9 @@ def show_plan(plan: "Plan", materials: "Materials", run_to: "RunDirectory") -> N
     out.print(run.resolved(plan).decode(), markup=False)
     rows = []
     for name, node in plan.circuit.nodes.items():
+        before = plan.circuit.past.get(name)
         held = "held at " + str(plan.study.clamp[name])[:20] if name in plan.study.clamp else "free"
+        held = held if before is None else f"held at {before}, one frame before"
         rows.append([name, "x".join(map(str, node.shape)), type(node.distribution).__name__, held])
     table("nodes", ["name", "shape", "distribution", ""], rows)
     counts = {

@@ -80,8 +80,10 @@ def store_landscape(plan: Plan, run_to: RunDirectory, run: RunView) -> None:
     Only for circuits with one free node whose value was recorded whole: else there is no one plane.
     """
     trace = run.trace()
-    node = next((n for n in plan.circuit.nodes if n not in plan.study.clamp), None)
+    if plan.phases:  # what is clamped changes along the trace: there is no one landscape
+        return
     free = [n for n in plan.circuit.nodes if n not in plan.study.clamp]
+    node = free[0] if free else None
     if node is None or len(free) != 1 or f"/{node}" not in trace.groups or "value" not in trace[node]:
         return
     whole = trace[node]["value"].sizes.get("unit") == plan.circuit.nodes[node].shape[0]

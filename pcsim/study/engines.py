@@ -3,6 +3,7 @@
 from pcsim.circuit.graph import Circuit
 from pcsim.circuit.source import Source
 from pcsim.circuit.times import seconds
+from pcsim.engines.brian2.network import Dynamics
 from pcsim.engines.torch.refusals import refuse_dynamics
 from pcsim.errors import CircuitError
 from pcsim.study.recording import RECORDERS
@@ -26,8 +27,14 @@ def simulator_of(study: Study) -> Simulator | None:
     if study.engine == "torch" or dt is None:
         return None
     return Simulator(
-        seconds(dt), float(study.inference.kernel.arguments["step_size"]), study.codegen or CODEGEN
-    )
+        seconds(dt), float(study.inference.kernel.arguments["step_size"]), study.codegen or CODEGEN,
+        "values" if study.noise is None else study.noise.on,
+    )  # fmt: skip
+
+
+def dynamics_of(simulator: Simulator, temperature: float) -> Dynamics:
+    """What Brian2 needs to know of time and noise."""
+    return Dynamics(simulator.dt, simulator.step_size, temperature, simulator.noise_on)
 
 
 def check_engine(circuit: Circuit, source: Source, study: Study) -> None:
@@ -46,6 +53,12 @@ def check_engine(circuit: Circuit, source: Source, study: Study) -> None:
         source.fail(("learning",), "batches are learned on torch; on brian2 give the result: weights: RUN")
     if study.evaluation != Evaluation():
         source.fail(("evaluation",), "images are measured on torch; brian2 runs the recording pass alone")
+    if study.device not in ("auto", "cpu"):
+        source.fail(("device",), f"brian2 runs on the CPU, in float64; found {study.device}")
+    if study.edge_dtype is not None:
+        source.fail(("edge_dtype",), "only torch computes edges in another precision; brian2 runs in float64")
+    if study.record is None:
+        source.fail(("engine",), "brian2 runs the recording pass, and this study has no record section")
     _check_kernel(source, study)
 
 

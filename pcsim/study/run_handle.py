@@ -21,6 +21,7 @@ from pcsim.study import recording
 from pcsim.study.build import Plan, build
 from pcsim.study.checkpoint import copy_into, load_weights
 from pcsim.study.directory import RunDirectory, read_manifest
+from pcsim.study.engines import simulator_of
 from pcsim.study.load import LoadedStudy
 from pcsim.study.recorded import probes_of, temperature_of, time_coord
 from pcsim.study.reporter import Reporter, Silent, readable
@@ -117,6 +118,11 @@ class Run(NamedTuple):
         every = datasets.Part(packed.train, np.arange(len(packed.train)), None)
         values = clamping.values(place(every, plan.device), np.arange(len(packed.train)))
         start = "prior" if plan.start == "previous" else plan.start
+        if plan.phases and steps is None:
+            raise StudyError(
+                "infer: the study states a schedule of its own (`stimulus:`), and images of one's own are shown by "
+                "themselves: say for how many steps (--steps)"
+            )
         length = (
             steps if steps is not None else (study.record.steps if study.record else study.inference.steps)
         )
@@ -126,7 +132,8 @@ class Run(NamedTuple):
         }
         session = Session(
             plan.program, dict(self.params), plan.kernel, start, values, clamping.masks, tuple(values), chains,
-            0, length, probes_of(plan), plan.mobility, scalars,
+            0, length, probes_of(plan), plan.mobility, scalars, noise=plan.noise, engine=study.engine,
+            simulator=simulator_of(study),
         )  # fmt: skip
         bare = layout_of(session, dtype=FLOATS[plan.dtype])
         coords = time_coord(plan, bare.steps)
@@ -136,7 +143,7 @@ class Run(NamedTuple):
             plan.circuit,
             study=plan.loaded.name,
             seed=seed,
-            engine="torch",
+            engine=study.engine,
             kernel=study.inference.kernel.name,
         )
         return session, layout_of(session, dtype=FLOATS[plan.dtype], coords=coords, attrs=attrs)
