@@ -64,6 +64,7 @@ def doctor_rows() -> list[list[Any]]:
     import torch
 
     from pcsim.datasets.store import data_root
+    from pcsim.engines.brian2.targets import NEEDS, missing
 
     rows: list[list[Any]] = [
         ["python", platform.python_version()],
@@ -85,6 +86,10 @@ def doctor_rows() -> list[list[Any]]:
     rows.append(
         ["C++ compiler", shutil.which("c++") or shutil.which("g++") or "none (Brian2 then runs on numpy)"]
     )
+    for target in NEEDS:
+        lacking = missing(target)
+        state = "available" if not lacking else f"needs {' and '.join(lacking)}"
+        rows.append([f"codegen: {target}", state])
     for what, folder in (("data", data_root()), ("runs", Path("runs").resolve())):
         place = next(p for p in (folder, *folder.parents) if p.exists())
         free_space = shutil.disk_usage(place).free / 2**30

@@ -1,21 +1,39 @@
 """What the traces are like as neural time series: timescales, spectra, variability, spontaneous activity."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
 from pcsim.analysis import correlations, irreversibility, quenching, spectra, spontaneous, timescales
+from pcsim.analysis.divergence_estimators import gaussian_divergence
+from pcsim.analysis.slabs import stride
 from pcsim.figures import sampling as sampling_figures
 from pcsim.figures import timescales as timescale_figures
 from pcsim.figures import variability as variability_figures
-from pcsim.report.gather import each, over_images, quiet, row, said
-from pcsim.report.page import Number, Section, picture, table
-from pcsim.report.subject import Missing, Subject
+from pcsim.report.contrast import late_variance, variance_before
+from pcsim.report.gather import Part, each, jackknife, over_images, quiet, row, said, section
+from pcsim.report.page import Number, Section, picture
+from pcsim.report.subject import Missing, Subject, first_image, thin
 
 SEED = 0
-"""Of permutations and known cases; a report of the same run is the same report."""
+"""Of known cases; a report of the same run is the same report."""
 MOST_DRAWS = 20_000
+DRAWS = 2**22
+"""Bytes of values that divergences and correlations are estimated from."""
+UNITS = 64
+"""Units whose pairs are compared."""
+RARE = 0.01
+"""Chance with which reversible chains would be called irreversible."""
+LONG = 50
+"""Integrated times that a stretch must have for its time not to read low (Vehtari et al. 2021)."""
+SPECTRA = "Power spectra of the units under one image (median and range)."
+ARROW = "time asymmetry of pairs of units in standard errors; without a direction of time these are noise about 0."
+COURSE = "Variance across chains (above) and mean (below) of one unit under one image, around the onset."
+SPONTANEOUS = (
+    "Divergence of the average evoked law from the spontaneous law, with the floor of the estimator (open); right: the "
+    "same estimator on a case whose answer is known."
+)
 
 
 def in_time(runs: Sequence[Subject]) -> Section:
@@ -23,170 +41,202 @@ def in_time(runs: Sequence[Subject]) -> Section:
     moving = [s for s in runs if s.temperature > 0]
     if not moving:
         raise Missing("no run has noise: a chain at rest has no timescale")
-    found, cautions = each(moving, lambda s: _timescales(s))
-    spectrum, _ = each(moving, lambda s: spectra.power_spectrum(_one(s.stationary(_latent(s)))))
-    arrows, _ = each(moving, lambda s: irreversibility.irreversibility(_one(s.stationary(_latent(s)))))
-    phases = list(dict.fromkeys(str(p) for v in found.values() for p in v["phase"].to_numpy()))
-    rows = [
-        row(
-            f"integrated timescale, {phase}", moving,
-            {k: over_images(v["integrated"].sel(phase=phase, drop=True), "", "steps") for k, v in found.items()
-             if phase in v["phase"]},
-        )
-        for phase in phases
-    ]  # fmt: skip
-    rows.append(
-        row(
-            "time asymmetry of pairs of units", moving,
-            {k: _with_null(v) for k, v in arrows.items()},
-        )
-    )  # fmt: skip
-    pictures = [
-        picture(
-            timescale_figures.spectrum(quiet(spectrum), {}), "Power spectra of the units (median and range)."
-        )
-    ]
-    pictures += [
-        picture(
-            sampling_figures.irreversibility(v), f"{k}: time asymmetry of pairs of units, in standard errors."
-        )
-        for k, v in quiet(arrows).items()
-    ]
-    return Section(
-        "How fast is the activity, and does time have a direction?", _arrow_answer(arrows),
-        (table([s.label for s in moving], rows),), tuple(pictures),
-        tuple(dict.fromkeys(cautions + said(found, len(runs) > 1) + said(arrows, len(runs) > 1))),
-    )  # fmt: skip
+    arrows, notes = each(moving, arrow_of)
+    parts = [_timescales(moving), _spectra(moving), _arrows(moving, arrows), Part(notes=notes)]
+    question = "How fast is the activity, and does time have a direction?"
+    return section(question, [_arrow_answer(k, v) for k, v in arrows.items()], moving, parts)
+
+
+def _latent(run: Subject) -> str:
+    return f"{run.nearest}/value"
+
+
+def timescales_of(run: Subject) -> xr.Dataset:
+    """Intrinsic and integrated timescales of the units nearest to the data, before the stimulus and late after it."""
+    value = run.read(_latent(run))
+    phases = {"evoked": slice(run.late, None)}
+    first = int(value["step"].to_numpy()[0])
+    if int((value["step"] < 0).sum()) >= 80:
+        phases = {"spontaneous": slice(first // 2, -1), **phases}
+    return timescales.timescales_by_phase(thin(value), phases)
+
+
+def _timescales(runs: Sequence[Subject]) -> Part:
+    found, notes = each(runs, timescales_of)
+    rows = []
+    for phase in ("spontaneous", "evoked"):
+        here = {
+            s.label: _timescale(s, found[s.label].sel(phase=phase), phase)
+            for s in runs if s.label in found and phase in found[s.label]["phase"]
+        }  # fmt: skip
+        rows += [row(f"integrated timescale, {phase}", runs, here)] if here else []
+    return Part(tuple(rows), (), said(runs, found), notes)
+
+
+def _timescale(run: Subject, found: xr.Dataset, phase: str) -> Number:
+    number = over_images(found["integrated"], "steps", error=_over_units(found["integrated"]))
+    steps = run.read(_latent(run))["step"].to_numpy()
+    length = -steps[0] / 2 if phase == "spontaneous" else steps[-1] - run.late
+    if length < LONG * 2 * number.value:
+        return number.noted(f"reads low: {length:.0f} steps are less than {LONG} of its integrated times")
+    return number
+
+
+def _over_units(found: xr.DataArray) -> float | None:
+    values = found.to_numpy().astype(np.float64).ravel()
+    return float(np.nanstd(values, ddof=1) / np.sqrt(values.size)) if values.size > 1 else None
+
+
+def _spectra(runs: Sequence[Subject]) -> Part:
+    found, notes = each(runs, spectrum_of)
+    drawn = (picture(timescale_figures.spectrum(quiet(found), {}), SPECTRA),) if found else ()
+    return Part((), drawn, (), notes)
+
+
+def spectrum_of(run: Subject) -> xr.Dataset:
+    """Power spectra of the units under the first image; chains are averaged, so that windows can be long."""
+    value = first_image(run.stationary(_latent(run)))
+    return spectra.power_spectrum(value, segment=min(max(64, value.sizes["step"] // 4), value.sizes["step"]))
+
+
+def arrow_of(run: Subject) -> xr.Dataset:
+    """Time asymmetry of pairs of units at a lag of one entry, under every image."""
+    value = run.stationary(_latent(run))
+    return irreversibility.irreversibility(first_image(value).isel(unit=slice(0, UNITS)))
+
+
+def _arrows(runs: Sequence[Subject], found: Mapping[str, xr.Dataset]) -> Part:
+    rows = (row("time asymmetry of pairs of units", runs, {k: asymmetry(v) for k, v in found.items()}),)
+    drawn = [picture(sampling_figures.irreversibility(v), f"{k}: {ARROW}") for k, v in quiet(found).items()]
+    return Part(rows if found else (), tuple(drawn), said(runs, found))
+
+
+def asymmetry(found: xr.Dataset) -> Number:
+    """Root mean square over pairs; its error under reversibility is that of a mean of squares of Gaussians."""
+    total, null = float(found["total"]), float(found["null_total"])
+    error = null / np.sqrt(_pairs(found) * 2)
+    return Number(total, error, "", null, "what reversible chains of this length show")
+
+
+def _pairs(found: xr.Dataset) -> int:
+    units = found["z"].sizes["unit"]
+    return units * (units - 1) // 2
+
+
+def _arrow_answer(label: str, found: xr.Dataset) -> str:
+    from scipy import stats
+
+    worst, pairs = float(abs(found["z"]).max()), _pairs(found)
+    bound = float(stats.t.isf(RARE / (2 * pairs), irreversibility.PIECES - 1))
+    clear = "time has a direction" if worst > bound else "no direction of time is seen"
+    return (
+        f"{label}: {clear} (largest of {pairs} asymmetries {worst:.1f} standard errors; by chance it stays below "
+        f"{bound:.1f})."
+    )
 
 
 def variability(runs: Sequence[Subject]) -> Section:
     """Quenching at the onset, noise correlations, and spontaneous against average evoked activity."""
-    found, cautions = each(runs, _quenched)
-    numbers: dict[str, Number] = {}
-    relative: dict[str, Number] = {}
-    for label, result in found.items():
-        after = result["variance_end"]
-        numbers[label] = over_images(after, "", "")
-        relative[label] = over_images(after / result["before"], "")
-    rows = [
-        row("variance across chains, end of the response", runs, numbers),
-        row("the same, relative to before the stimulus", runs, relative),
+    relative, notes = each(runs, quenched)
+    answers = [_quenching_answer(label, number) for label, number in relative.items()]
+    parts = [
+        _quenching(runs, relative),
+        _spontaneous([s for s in runs if s.temperature > 0], runs),
+        _noise(runs),
     ]
-    pictures = [
-        picture(
-            variability_figures.quenching(quiet({k: _course(s) for s in runs if (k := s.label) in found})),
-            "Variance across chains (above) and mean (below) of one unit and image around the onset.",
-        )
-    ]
-    told = [_quenching_answer(label, number) for label, number in relative.items()]
-    cautions += said(found, len(runs) > 1)
-    evoked, reasons = _optional(runs, _spontaneous)
-    cautions += reasons + said(evoked, len(runs) > 1)
-    if evoked:
-        rows.append(
-            row("KL of average evoked to spontaneous", runs, {k: _divergence(v) for k, v in evoked.items()})
-        )
-        pictures.append(
-            picture(variability_figures.spontaneous_evoked(quiet(evoked)), SPONTANEOUS, wide=True)
-        )
-    noise, reasons = _optional(runs, lambda s: correlations.noise_correlation(s.stationary(_latent(s))))
-    rows.append(row("mean absolute noise correlation", runs, {k: _size(v) for k, v in noise.items()}))
-    return Section(
-        "What does a stimulus do to variability, and is spontaneous activity its average?", " ".join(told),
-        (table([s.label for s in runs], rows),), tuple(pictures), tuple(dict.fromkeys(cautions)),
-    )  # fmt: skip
+    question = "What does a stimulus do to variability, and is spontaneous activity its average?"
+    if not relative:
+        question = "How do units vary together?"
+    return section(question, answers, runs, [*parts, Part(notes=notes)])
 
 
-SPONTANEOUS = (
-    "Divergence of the average evoked from the spontaneous law, with the floor of the estimator (open); right: "
-    "the same estimator on a case whose answer is known."
-)
+def quenched(run: Subject) -> Number:
+    """Variance across chains in the second half of the response, relative to that before the stimulus."""
+    after, before = late_variance(run), variance_before(run)
+    value = after.value / before.value
+    error = abs(value) * float(np.hypot((after.error or 0) / after.value, (before.error or 0) / before.value))
+    return Number(value, error)
 
 
-def _optional(runs: Sequence[Subject], analysis: object) -> tuple[dict[str, xr.Dataset], list[str]]:
-    assert callable(analysis)
-    try:
-        return each(runs, analysis)
-    except Missing as reason:
-        return {}, [str(reason)]
-
-
-def _latent(run: Subject) -> str:
-    return f"{run.latents()[-1]}/value"
-
-
-def _one(value: xr.DataArray) -> xr.DataArray:
-    return value.isel(image=0) if "image" in value.dims else value
-
-
-def _timescales(run: Subject) -> xr.Dataset:
-    value = run.read(_latent(run))
-    phases = {"evoked": slice(run.late, None)}
-    if int((value["step"] < 0).sum()) >= 80:
-        first = int(value["step"].to_numpy()[0])
-        phases = {"spontaneous": slice(first // 2, -1), **phases}
-    return timescales.timescales_by_phase(value, phases)
-
-
-def _with_null(found: xr.Dataset) -> Number:
-    total, null = float(found["total"].mean()), float(found["null_total"].mean())
-    return Number("", total, None, "", null, "expected: what reversible chains of this length show")
-
-
-def _arrow_answer(arrows: dict[str, xr.Dataset]) -> str:
-    parts = []
-    for label, found in arrows.items():
-        worst = float(abs(found["z"]).max())
-        pairs = found["z"].size
-        bound = float(np.sqrt(2 * np.log(max(pairs, 2)))) + 2
-        clear = "shows an arrow of time" if worst > bound else "shows no arrow of time"
-        parts.append(f"{label} {clear} (largest of {pairs} asymmetries: {worst:.1f} standard errors).")
-    return " ".join(parts)
-
-
-def _quenched(run: Subject) -> xr.Dataset:
-    value = run.read(_latent(run))
-    run.spontaneous(_latent(run))  # raises Missing where there is nothing before the stimulus
-    return quenching.quenching(value)
-
-
-def _course(run: Subject) -> xr.Dataset:
-    value = run.read(_latent(run))
-    unit = value.isel(unit=0)
-    return quenching.across_chain_variance(_one(unit))
+def _quenching(runs: Sequence[Subject], relative: Mapping[str, Number]) -> Part:
+    if not relative:
+        return Part()
+    able = [s for s in runs if s.label in relative]
+    fits, notes = each(able, lambda s: quenching.quenching(thin(s.read(_latent(s)))))
+    rows = (
+        row("variance across chains before the stimulus", runs, each(able, variance_before)[0]),
+        row("variance in the response", runs, each(able, late_variance)[0]),
+        row("their quotient", runs, relative),
+    )
+    courses = {
+        s.label: quenching.across_chain_variance(first_image(s.read(_latent(s))).isel(unit=0)) for s in able
+    }
+    drawn = picture(variability_figures.quenching(quiet(courses)), COURSE)
+    return Part(rows, (drawn,), said(runs, fits), notes)
 
 
 def _quenching_answer(label: str, number: Number) -> str:
     if not np.isfinite(number.value):
         return f"{label}: no variance to speak of."
+    if abs(number.value - 1) <= 2 * (number.error or 0):
+        return f"{label}: a stimulus does not clearly change the variance across chains ({number.shown} of that before)."
     word = "falls" if number.value < 1 else "rises"
-    return f"{label}: with the stimulus the variance across chains {word} to {number.value:.2f} of what it was before."
+    return f"{label}: under a stimulus the variance across chains {word} to {number.shown} of that before."
 
 
-def _spontaneous(run: Subject) -> xr.Dataset:
+def _spontaneous(noisy: Sequence[Subject], runs: Sequence[Subject]) -> Part:
+    found, notes = each(noisy, spontaneous_of)
+    if not found:
+        return Part(notes=notes)
+    numbers = {s.label: _divergence(s, found[s.label]) for s in noisy if s.label in found}
+    drawn = picture(variability_figures.spontaneous_evoked(quiet(found)), SPONTANEOUS)
+    return Part(
+        (row("KL of average evoked from spontaneous", runs, numbers),), (drawn,), said(runs, found), notes
+    )
+
+
+def spontaneous_of(run: Subject) -> xr.Dataset:
+    """Gaussian divergence of the average evoked from the spontaneous law."""
+    return spontaneous.spontaneous_divergence(*_laws(run), "gaussian", SEED)
+
+
+def _laws(run: Subject) -> tuple[xr.DataArray, xr.DataArray]:
     evoked, before = run.stationary(_latent(run)), run.spontaneous(_latent(run))
     before = before.isel(step=slice(before.sizes["step"] // 2, None))
-    return spontaneous.spontaneous_divergence(_thin(evoked), _thin(before), "gaussian", SEED)
+    return thin(evoked, DRAWS).load(), thin(before, DRAWS).load()
 
 
-def _thin(value: xr.DataArray) -> xr.DataArray:
-    """At most so many draws, evenly spread over the steps."""
-    draws = value.size // value.sizes["unit"]
-    return value.isel(step=slice(None, None, max(1, draws // MOST_DRAWS)))
+def _divergence(run: Subject, found: xr.Dataset) -> Number:
+    evoked, before = _laws(run)
 
+    def again(p: xr.DataArray, q: xr.DataArray) -> float:
+        return gaussian_divergence(spontaneous.draws(p), spontaneous.draws(q))
 
-def _divergence(found: xr.Dataset) -> Number:
-    return Number(
-        "", float(found["divergence"]), None, "nats", None,
+    remark = (
         f"floor {float(found['floor']):.2g}; on a known case {float(found['known']):.3g} for "
-        f"{float(found['known_truth']):.3g}",
-    )  # fmt: skip
-
-
-def _size(found: xr.Dataset) -> Number:
-    matrix = found["correlation"].to_numpy()
-    upper = np.abs(matrix[..., *np.triu_indices(matrix.shape[-1], 1)])
-    upper = upper[np.isfinite(upper)]
-    return Number(
-        "", float(upper.mean()) if upper.size else float("nan"), None, "", None, "mean over pairs of units"
+        f"{float(found['known_truth']):.3g}"
     )
+    return Number(float(found["divergence"]), jackknife(again, evoked, before), "nats", None, remark)
+
+
+def _noise(runs: Sequence[Subject]) -> Part:
+    found, notes = each(runs, correlation_size)
+    rows = (row("mean absolute noise correlation", runs, found),) if found else ()
+    return Part(rows, (), (), notes)
+
+
+def correlation_size(run: Subject) -> Number:
+    """Mean size of the noise correlations of pairs of units in the second half of the response."""
+    value = run.stationary(_latent(run)).isel(unit=slice(0, UNITS))
+    if value.sizes["unit"] < 2:
+        raise Missing(f"{run.label}: {run.nearest} has one unit; a correlation needs two")
+    if run.temperature == 0:
+        raise Missing(f"{run.label}: without noise there are no noise correlations")
+    kept = thin(value, DRAWS).load()
+    return Number(_mean_size(kept), jackknife(_mean_size, kept), "", None, "mean over pairs of units")
+
+
+def _mean_size(value: xr.DataArray) -> float:
+    matrix = correlations.noise_correlation(value)["correlation"].to_numpy()
+    upper = np.abs(matrix[..., *np.triu_indices(matrix.shape[-1], 1)])
+    return float(np.nanmean(upper))

@@ -1,64 +1,117 @@
 """From analyses of several runs to one table and one set of cautions; a run that lacks something is left out, aloud."""
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import xarray as xr
 
 from pcsim.analysis.result import cautions_of
 from pcsim.analysis.slabs import AnalysisError
-from pcsim.report.page import Number
+from pcsim.report.cautions import Caution
+from pcsim.report.page import Number, Picture, Section, table
 from pcsim.report.subject import Missing, Subject
 
 Found = TypeVar("Found")
+Numbers = Mapping[str, Number]
+Row = tuple[str, tuple[Number | None, ...]]
+GROUPS = 8
+"""Groups of chains (or images) of a jackknife."""
+OF_NOISE = ("split R-hat", "effective draws", "never move")
+"""Words of cautions that only a chain with noise can earn: a chain at T = 0 draws nothing."""
 
 
-def each(runs: Sequence[Subject], analysis: Callable[[Subject], Found]) -> tuple[dict[str, Found], list[str]]:
-    """`{label: result}` of the runs that have what the analysis needs, and why the others do not.
+class Part(NamedTuple):
+    """What one analysis adds to a section."""
 
-    Raises `Missing` where none has it.
-    """
+    rows: tuple[Row, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    cautions: tuple[Caution, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def section(question: str, answers: Sequence[str], runs: Sequence[Subject], parts: Sequence[Part]) -> Section:
+    """The parts one after another as one section; raises `Missing`, with their notes, where none has a row."""
+    rows, pictures, cautions, notes = (
+        [entry for part in parts for entry in part[place]] for place in range(len(Part._fields))
+    )
+    notes = list(dict.fromkeys(notes))
+    if not rows:
+        raise Missing("; ".join(notes))
+    return Section(
+        question, " ".join(answers), (table([run.label for run in runs], rows),), tuple(pictures),
+        tuple(dict.fromkeys(cautions)), tuple(notes),
+    )  # fmt: skip
+
+
+def each(
+    runs: Sequence[Subject], analysis: Callable[[Subject], Found]
+) -> tuple[dict[str, Found], tuple[str, ...]]:
+    """`{label: result}` of the runs that have what the analysis needs, and why the others do not."""
     found: dict[str, Found] = {}
     reasons: list[str] = []
     for run in runs:
         try:
             found[run.label] = analysis(run)
         except (Missing, AnalysisError) as failure:
-            reasons.append(str(failure))
-    if not found:
-        raise Missing("; ".join(dict.fromkeys(reasons)))
-    return found, reasons
+            reasons.append(f"{failure}" if str(failure).startswith(run.label) else f"{run.label}: {failure}")
+    return found, tuple(dict.fromkeys(reasons))
 
 
-def said(results: dict[str, Found], several: bool) -> list[str]:
-    """The cautions of the results; with the run's label in front where there are several runs."""
-    sentences = []
-    for label, result in results.items():
-        held = result if isinstance(result, xr.Dataset | xr.DataArray) else xr.Dataset()
-        sentences += [f"{label}: {text}" if several else text for text in cautions_of(held)]
-    return sentences
+def said(runs: Sequence[Subject], results: Mapping[str, xr.Dataset | xr.DataArray]) -> tuple[Caution, ...]:
+    """The cautions of the results, with the run's label where the page is about several runs."""
+    found = []
+    for run in runs:
+        if run.label in results:
+            texts = cautions_of(results[run.label])
+            if run.temperature == 0:
+                texts = [text for text in texts if not any(words in text for words in OF_NOISE)]
+            found += [Caution(run.label if run.several else "", text) for text in texts]
+    return tuple(found)
 
 
-def quiet(results: dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+def quiet(results: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
     """The results with their cautions cut to a pointer: on the page the sentences stand above the figure."""
     pointer = ["see the warnings of this section"]
     return {k: v.assign_attrs(cautions=pointer if cautions_of(v) else []) for k, v in results.items()}
 
 
-def over_images(array: xr.DataArray, name: str, unit: str = "", expected: float | None = None) -> Number:
-    """Mean over all entries with its standard error over images (over units where there is one image)."""
+def over_images(
+    array: xr.DataArray, unit: str = "", expected: float | None = None, error: float | None = None
+) -> Number:
+    """Mean over all entries with its standard error over images; `error` stands in where there is one image."""
     means = array.mean([d for d in array.dims if d != "image"]) if "image" in array.dims else array
-    values = means.to_numpy().astype(np.float64).ravel()
+    values = np.atleast_1d(means.to_numpy().astype(np.float64)).ravel()
     values = values[np.isfinite(values)]
-    error = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else None
-    value = float(values.mean()) if values.size else float("nan")
-    remark = "mean over images" if "image" in array.dims and values.size > 1 else ""
-    return Number(name, value, error, unit, expected, remark)
+    if not values.size:
+        return Number(float("nan"), None, unit)
+    if "image" in array.dims and values.size > 1:
+        spread = float(values.std(ddof=1) / np.sqrt(values.size))
+        return Number(float(values.mean()), spread, unit, expected, f"mean over {values.size} images")
+    return Number(float(values.mean()), error, unit, expected)
 
 
-def row(
-    name: str, runs: Sequence[Subject], numbers: dict[str, Number]
-) -> tuple[str, tuple[Number | None, ...]]:
+def combined(error: xr.DataArray) -> float:
+    """Standard error of the plain mean of estimates with these errors, taken as independent."""
+    values = error.to_numpy().astype(np.float64).ravel()
+    values = values[np.isfinite(values)]
+    return float(np.sqrt((values**2).sum()) / values.size) if values.size else float("nan")
+
+
+def jackknife(statistic: Callable[..., float], *arrays: xr.DataArray) -> float:
+    """Standard error of `statistic(*arrays)` by leaving out one group of chains after another (Quenouille, Tukey).
+
+    The chains of one image are independent; neighbouring chains form a group. NaN with fewer than 4 chains.
+    """
+    chains = arrays[0].sizes.get("chain", 1)
+    if chains < 4:
+        return float("nan")
+    groups = np.array_split(np.arange(chains), min(GROUPS, chains))
+    kept = [np.setdiff1d(np.arange(chains), group) for group in groups]
+    values = np.array([statistic(*(a.isel(chain=places) for a in arrays)) for places in kept])
+    return float(np.sqrt((len(groups) - 1) * values.var()))
+
+
+def row(name: str, runs: Sequence[Subject], numbers: Numbers) -> Row:
     """One row of a table: a number per run, None for a run without it."""
     return name, tuple(numbers.get(run.label) for run in runs)

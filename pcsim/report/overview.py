@@ -1,4 +1,4 @@
-"""What was run, and did it learn?"""
+"""What was run, and what did it learn?"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from pcsim.errors import RunError
 from pcsim.figures import registry
+from pcsim.report.cautions import Caution
 from pcsim.report.gather import row
 from pcsim.report.page import Cell, Number, Picture, Section, picture, table
 from pcsim.report.subject import Missing, Subject
@@ -19,8 +21,8 @@ MEASURES = {
 """Per-image arrays of an evaluation, with the words that readers know."""
 PIXELS = ("samples", "reconstructions")
 FEW_PARTICLES = (
-    "annealed importance sampling had fewer than 10 effective particles: the log-likelihood reads low, and not equally "
-    "for all runs"
+    "the log-likelihood must not be read as exact: annealed importance sampling had fewer than 10 effective particles, "
+    "so that it reads low, and not equally for all runs"
 )
 
 
@@ -40,78 +42,90 @@ def what(runs: Sequence[Subject]) -> Section:
         ("versions", [_versions(s.run.manifest) for s in runs]),
         ("status", [s.run.status for s in runs]),
     ]
-    cautions = [
-        f"{s.label}: the run is {s.run.status}, not complete: {s.run.manifest.get('reason') or 'no reason was given'}"
-        for s in runs if s.run.status != "complete"
-    ]  # fmt: skip
-    details = tuple((f"Settings of {s.label}", _plain(s.run.study)) for s in runs)
-    return Section(
-        "What was run?",
-        "",
-        (table(names, [(n, c) for n, c in facts if any(c)]),),
-        (),
-        tuple(cautions),
-        details,
+    cautions = tuple(
+        Caution(s.label if s.several else "", _not_complete(s)) for s in runs if s.run.status != "complete"
     )
+    details = tuple((f"Settings of {s.label}", _plain(s.run.study)) for s in runs)
+    shown = (table(names, [(n, c) for n, c in facts if any(c)]),)
+    return Section("What was run?", "", shown, cautions=cautions, details=details)
+
+
+def _not_complete(run: Subject) -> str:
+    reason = str(run.run.manifest.get("reason") or "no reason was given").splitlines()[0]
+    return f"not complete: the run is {run.run.status} ({reason}); what is shown is what it left"
 
 
 def learned(runs: Sequence[Subject]) -> Section:
     """Held-out measures with standard errors, learning curve, samples and reconstructions."""
-    trained = [s for s in runs if s.run.study.get("learning") or s.run.evaluated()]
-    if not trained:
+    shown = [s for s in runs if s.run.study.get("learning") or s.run.evaluated()]
+    if not shown:
         raise Missing("no run learns or is evaluated")
-    names = [s.label for s in trained]
+    names, learns = [s.label for s in shown], [s for s in shown if s.run.study.get("learning")]
     rows = []
     for key, (title, unit) in MEASURES.items():
-        numbers = {s.label: n for s in trained if (n := _measure(s, key, unit)) is not None}
-        rows.append(row(title, trained, numbers))
-    pictures = [p for name in ("learning_curve", *PIXELS) if (p := _figure(name, trained)) is not None]
+        numbers = {s.label: n for s in shown if (n := measure(s, key, unit)) is not None}
+        rows.append(row(title, shown, numbers))
+    pictures = [p for name in ("learning_curve", *PIXELS) if (p := _figure(name, learns)) is not None]
     told = [
-        f"{s.label} reaches {n.shown} per held-out image." for s in trained
-        if (n := _measure(s, "log_likelihood", "nats")) is not None
+        f"{s.label}: log-likelihood {n.shown} per held-out image." for s in shown
+        if (n := measure(s, "log_likelihood", "nats")) is not None
     ]  # fmt: skip
-    caution = [FEW_PARTICLES] if _few_particles(trained) else []
-    return Section(
-        "What did it learn?", " ".join(told), (table(names, rows),), tuple(pictures), tuple(caution)
-    )
+    cautions = tuple(Caution(s.label if s.several else "", FEW_PARTICLES) for s in shown if _few_particles(s))
+    question = "What did it learn?" if learns else "How likely are the data?"
+    return Section(question, " ".join(told), (table(names, rows),), tuple(pictures), cautions)
 
 
 CAPTIONS = {
     "learning_curve": "Energy while learning, and the measures at the updates that were evaluated.",
     "samples": "Draws of the generative model.",
-    "reconstructions": "Held-out images and what the end of a chain makes of them.",
+    "reconstructions": "Held-out images, and their reconstructions from the end of a chain.",
 }
 
 
 def _figure(name: str, runs: Sequence[Subject]) -> Picture | None:
     """The figure of the runs that have what it shows; None where none has."""
-    from pcsim.errors import RunError
-
-    able = list(runs)
-    while able:
-        try:
-            drawn = registry.draw(name, [s.run for s in able])
-        except RunError:
-            able.pop()
-            continue
-        return picture(drawn, CAPTIONS[name], wide=True, kind="png" if name in PIXELS else "svg")
-    return None
+    able = [s.run for s in runs if _drawable(name, s)]
+    if not able:
+        return None
+    return picture(registry.draw(name, able), CAPTIONS[name], kind="png" if name in PIXELS else "svg")
 
 
-def _measure(run: Subject, key: str, unit: str) -> Number | None:
+def _drawable(name: str, run: Subject) -> bool:
+    try:
+        registry.draw(name, [run.run])
+    except RunError:
+        return False
+    return True
+
+
+def measure(run: Subject, key: str, unit: str) -> Number | None:
+    """Mean over the images of the last evaluation, with its standard error; None where it was not evaluated."""
     if not run.run.evaluated():
         return None
-    found = run.run.last_evaluation().get(key)
+    held = run.run.last_evaluation()
+    found = held.get(key)
     if found is None or not np.isfinite(found).all():
         return None
     values = np.asarray(found, np.float64).reshape(len(found), -1).mean(1)
-    return Number("", float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size)), unit, None,
-                  f"{values.size} images")  # fmt: skip
+    if values.size > 1:
+        error = float(values.std(ddof=1) / np.sqrt(values.size))
+        return Number(float(values.mean()), error, unit, remark=f"mean over {values.size} images")
+    error = _of_particles(run, held) if key == "log_likelihood" else float("nan")
+    return Number(float(values.mean()), error, unit, remark="one image; the error is that of its particles")
 
 
-def _few_particles(runs: Sequence[Subject]) -> bool:
-    sizes = [s.run.last_evaluation().get("effective_sample_size") for s in runs if s.run.evaluated()]
-    return any(size is not None and float(np.mean(size)) < 10 for size in sizes)
+def _of_particles(run: Subject, held: Mapping[str, Any]) -> float:
+    """Standard error of the logarithm of a mean of n weights, √(1/ESS − 1/n), by the delta method."""
+    settings = (run.run.study.get("evaluation") or {}).get("log_likelihood") or {}
+    size, count = held.get("effective_sample_size"), settings.get("particles")
+    if size is None or not count:
+        return float("nan")
+    return float(np.sqrt(max(1 / float(np.mean(size)) - 1 / float(count), 0.0)))
+
+
+def _few_particles(run: Subject) -> bool:
+    size = run.run.last_evaluation().get("effective_sample_size") if run.run.evaluated() else None
+    return size is not None and float(np.mean(size)) < 10
 
 
 def _chain(study: Mapping[str, Any]) -> str:
@@ -149,7 +163,12 @@ def _recorded(run: Subject) -> str:
     if run.trace is None:
         return "nothing"
     sizes = run.trace.sizes
-    return f"{sizes.get('image', 1)} images × {sizes.get('chain', 1)} chains × {sizes.get('step', 0)} steps"
+    counts = ((sizes.get(name, 1), name) for name in ("image", "chain", "step"))
+    words = " × ".join(f"{n} {name}{'s' if n != 1 else ''}" for n, name in counts)
+    update = run.trace.coords.get("update")
+    return (
+        words if update is None else f"{words}; of the recordings at several updates the last, {int(update)}"
+    )
 
 
 def _versions(manifest: Mapping[str, Any]) -> str:

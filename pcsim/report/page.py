@@ -9,26 +9,35 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from pcsim.figures.style import house_style
+from pcsim.report.cautions import Caution, Warned, at_the_top, condensed
+
+WIDE = 4.8
+"""Inches from which a figure takes the whole width."""
 
 
 class Number(NamedTuple):
     """One number with its uncertainty and, where there is one, what theory expects."""
 
-    name: str
     value: float
     error: float | None = None
-    """Standard error; None only for what is counted, not estimated."""
+    """Standard error; None only for what is counted, or a diagnostic of errors itself."""
     unit: str = ""
     expected: float | None = None
     remark: str = ""
+    digits: int = 4
+    """Significant digits where there is no error."""
 
     @property
     def shown(self) -> str:
         """Value ± error, with the digits that the error supports."""
         if not math.isfinite(self.value):
             return "not defined"
-        text = with_error(self.value, self.error)
+        text = with_error(self.value, self.error, self.digits)
         return f"{text} {self.unit}".rstrip()
+
+    def noted(self, remark: str) -> "Number":
+        """The number with a remark before the one that it has."""
+        return self._replace(remark="; ".join(filter(None, (remark, self.remark))))
 
 
 Cell = Number | str | None
@@ -39,7 +48,13 @@ class Picture(NamedTuple):
 
     source: str
     caption: str
-    wide: bool = False
+    inches: float = 3.4
+    """Its width on paper: all figures are shown at one scale, so that their letters have one size."""
+
+    @property
+    def wide(self) -> bool:
+        """Whether it needs the whole width of the page."""
+        return self.inches > WIDE
 
 
 class Table(NamedTuple):
@@ -57,54 +72,43 @@ class Section(NamedTuple):
     """One to three sentences that state the finding."""
     tables: tuple[Table, ...] = ()
     pictures: tuple[Picture, ...] = ()
-    cautions: tuple[str, ...] = ()
+    cautions: tuple[Caution, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was not computed for which run, and why; no warnings."""
     details: tuple[tuple[str, str], ...] = ()
     """(title, preformatted text) to unfold."""
 
+    @property
+    def warned(self) -> tuple[Warned, ...]:
+        """One line for each kind of caution."""
+        return condensed(self.cautions)
 
-class Warned(NamedTuple):
-    """One kind of caution, as the top of the page shows it."""
-
-    kind: str
-    example: str
-    questions: tuple[str, ...]
-
-
-def kind_of(sentence: str) -> str:
-    """What kind of caution it is: the sentence up to its numbers.
-
-    >>> kind_of("LPC: must not be read as precise: fewer than 400 effective draws in 3 of 20 series")
-    'must not be read as precise'
-    """
-    start = sentence.find("must not be read")
-    return sentence[start:].split(":")[0].split(" in ")[0] if start >= 0 else sentence
+    @property
+    def all_cautions(self) -> tuple[str, ...]:
+        """Every sentence, where the lines of `warned` leave some out."""
+        lines = tuple(dict.fromkeys(f"{c.run}: {c.text}" if c.run else c.text for c in self.cautions))
+        return lines if len(lines) > sum(warned.sentences for warned in self.warned) else ()
 
 
 class Page(NamedTuple):
     """A whole report."""
 
     title: str
-    summary: tuple[str, ...]
+    summary: tuple[tuple[str, str], ...]
+    """(question, answer), the first thing after the warnings."""
     sections: tuple[Section, ...]
-    links: tuple[tuple[str, str], ...] = ()
-    """(what, relative path) of trace, study and run."""
+    links: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    """Of every run its name and (what, relative path)."""
     made_by: str = ""
 
     @property
-    def cautions(self) -> tuple[Warned, ...]:
-        """The kinds of cautions, each with its first sentence and every question that it concerns."""
-        found: dict[str, Warned] = {}
-        for section in self.sections:
-            for sentence in section.cautions:
-                kind = kind_of(sentence)
-                earlier = found.get(kind, Warned(kind, sentence, ()))
-                where = tuple(dict.fromkeys((*earlier.questions, section.question)))
-                found[kind] = earlier._replace(questions=where)
-        return tuple(found.values())
+    def warned(self) -> tuple[Warned, ...]:
+        """The warnings at the top of the page: the most important kinds, with the sections that they concern."""
+        return at_the_top([section.cautions for section in self.sections])
 
 
-def with_error(value: float, error: float | None) -> str:
-    """`1.23 ± 0.05`: two digits of the error, the value to the same place; four digits without an error.
+def with_error(value: float, error: float | None, digits: int = 4) -> str:
+    """`1.23 ± 0.05`: two digits of the error, the value to the same place; `digits` without an error.
 
     >>> with_error(-91.234, 1.96)
     '−91.2 ± 2.0'
@@ -112,14 +116,14 @@ def with_error(value: float, error: float | None) -> str:
     '0.5031'
     """
     if error is None or not math.isfinite(error) or error == 0:
-        text = f"{value:.4g}"
+        text = f"{value:.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
     else:
         places = max(0, 1 - math.floor(math.log10(abs(error))))
         text = f"{value:.{places}f} ± {error:.{places}f}"
     return text.replace("-", "−")
 
 
-def picture(figure: Figure, caption: str, *, wide: bool = False, kind: str = "svg") -> Picture:
+def picture(figure: Figure, caption: str, *, kind: str = "svg") -> Picture:
     """The figure embedded: as an image of its own, so that the names inside several drawings never meet.
 
     Letters become outlines: a phone has not the figure's font. `kind` is `png` for pictures made of pixels.
@@ -133,7 +137,7 @@ def picture(figure: Figure, caption: str, *, wide: bool = False, kind: str = "sv
             figure.savefig(stream, format=kind, dpi=200, metadata=undated)
     mime = "image/svg+xml" if kind == "svg" else "image/png"
     data = base64.b64encode(stream.getvalue()).decode()
-    return Picture(f"data:{mime};base64,{data}", caption, wide)
+    return Picture(f"data:{mime};base64,{data}", caption, round(figure.get_figwidth(), 2))
 
 
 def table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> Table:

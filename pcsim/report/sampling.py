@@ -1,21 +1,20 @@
-"""Did the chains reach equilibrium, and is their noise principled sampling?"""
+"""Did the chains reach equilibrium?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
-from pcsim.analysis import convergence, energy, progress, temperature
+from pcsim.analysis import convergence, progress
 from pcsim.figures import fast_slow as fast_slow_figures
 from pcsim.figures import registry
-from pcsim.figures import sampling as sampling_figures
 from pcsim.figures import timescales as timescale_figures
-from pcsim.report.gather import each, over_images, quiet, row, said
-from pcsim.report.page import Number, Section, picture, table
-from pcsim.report.subject import Missing, Subject
+from pcsim.report.gather import Part, combined, each, over_images, quiet, row, said, section
+from pcsim.report.page import Number, Section, picture
+from pcsim.report.subject import Subject, first_image
 
-CLEAR = 4.0
-"""Standard errors beyond which a deviation is called one."""
+AT_REST = 1e-2
+"""A chain rests when its gradient has fallen below this share of what it was at the start."""
 
 
 def equilibrium(runs: Sequence[Subject]) -> Section:
@@ -24,169 +23,141 @@ def equilibrium(runs: Sequence[Subject]) -> Section:
     A run without noise has no law to reach: it is asked whether it came to rest.
     """
     noisy = [s for s in runs if s.temperature > 0]
-    found, cautions = each(noisy, _diagnostics) if noisy else ({}, [])
-    plateaus, _ = each(runs, lambda s: progress.gradient_plateau(s.evoked("gradient_norm"), s.late))
-    resting = {s.label: _resting(s) for s in runs if s.temperature == 0 and s.trace is not None}
-    rows = [
-        row("worst split R-hat", runs, {k: Number("", float(v["rhat"].max())) for k, v in found.items()}),
-        row("fewest effective draws", runs, {k: Number("", float(v["ess"].min())) for k, v in found.items()}),
-        row(
-            "median integrated time", runs,
-            {k: Number("", float(v["integrated_time"].median()), None, "steps") for k, v in found.items()},
-        ),
-        row("chains at rest at the end", runs, {k: Number("", v, None, "of all") for k, v in resting.items()}),
-        row(
-            "squared gradient norm, second half", runs,
-            {k: over_images(v["plateau"], "", "nat²/unit²") for k, v in plateaus.items()},
-        ),
-    ]  # fmt: skip
-    traced = [s.run for s in runs if s.trace is not None]
-    pictures = [picture(registry.draw("energy", traced), ENERGY, wide=True)]
-    pictures.append(picture(fast_slow_figures.gradient_plateau(quiet(plateaus)), GRADIENT))
-    if found:
-        kept = [s for s in noisy if s.label in found]
-        rho = {s.label: convergence.autocorrelation(_one(s.stationary(_latent(s))), lags=100) for s in kept}
-        rho = {k: v.assign_attrs(cautions=[]) for k, v in rho.items()}
-        pictures.append(
-            picture(timescale_figures.autocorrelation(rho, {k: found[k]["ess"] for k in rho}), MEMORY)
-        )
-    return Section(
-        "Did the chains reach equilibrium?", _verdict(found, resting), (table([s.label for s in runs], rows),),
-        tuple(pictures), tuple(cautions + said(found, len(runs) > 1)),
-    )  # fmt: skip
-
-
-AT_REST = 1e-2
-"""A chain rests when its gradient has fallen below this share of what it was at the start."""
-
-
-def _resting(run: Subject) -> float:
-    norm = run.evoked("gradient_norm")
-    return float((norm.isel(step=-1) < AT_REST * norm.isel(step=0)).mean())
+    found, notes = each(noisy, diagnostics_of)
+    resting, more = each([s for s in runs if s.temperature == 0], _resting)
+    answers = [_verdict(s, found[s.label]) for s in noisy if s.label in found]
+    answers += [_rest_words(label, float(share.mean())) for label, share in resting.items()]
+    parts = [_converged(runs, found), _energies(runs), _gradient(runs, resting)]
+    return section("Did the chains reach equilibrium?", answers, runs, [*parts, Part(notes=notes + more)])
 
 
 ENERGY = (
-    "Energy above its minimum along the chain. A sampler at T = 1 levels off D/2 above it, vanilla PC at 0."
+    "Energy above its minimum along the chain. For a quadratic energy a sampler at T = 1 with small steps levels off "
+    "D/2 above the minimum; vanilla PC goes to the minimum."
 )
 GRADIENT = (
-    "Squared norm of ∂U/∂z. A flat plateau above zero is the right sign of a sampler; without noise it falls."
+    "Squared norm of ∂U/∂z. Under noise it levels off above zero; without noise it falls to zero at rest."
 )
-MEMORY = "Autocorrelation of the units, and effective draws per unit; averages want 400."
-
-
-def _diagnostics(run: Subject) -> xr.Dataset:
-    value = run.stationary(_latent(run))
-    found = convergence.diagnostics(value)
-    return found.assign_attrs(cautions=convergence.cautions_from(found, value))
-
-
-def _verdict(found: dict[str, xr.Dataset], resting: dict[str, float]) -> str:
-    parts = []
-    for label, result in found.items():
-        share = float((result["rhat"] <= convergence.RHAT).mean())
-        if not said({label: result}, False):
-            parts.append(f"{label}: yes, by split R-hat and effective draws of every unit.")
-        else:
-            parts.append(
-                f"{label}: not everywhere; {share:.0%} of the units have a split R-hat of at most 1.01."
-            )
-    for label, share in resting.items():
-        swing = "" if share > 0.99 else "; the others still move, by too large a step or too few of them"
-        parts.append(f"{label}: without noise, {share:.0%} of the chains came to rest{swing}.")
-    return " ".join(parts)
-
-
-def _latent(run: Subject) -> str:
-    """The latent node nearest to the data among those recorded: the last."""
-    return f"{run.latents()[-1]}/value"
-
-
-def _one(value: xr.DataArray) -> xr.DataArray:
-    return value.isel(image=0) if "image" in value.dims else value
-
-
-def principled(runs: Sequence[Subject]) -> Section:
-    """Virial temperature against what the step size must give, and the energy against D T/2."""
-    noisy = [s for s in runs if s.temperature > 0]
-    if not noisy:
-        raise Missing("no run has noise (T = 0)")
-    found, cautions = each(noisy, _virial)
-    rows = [
-        row(
-            "virial temperature", runs,
-            {k: over_images(v["measured"], "", expected=float(v["expected"].mean())) for k, v in found.items()},
-        ),
-        row(
-            "deviation from the exact law of this step size", runs,
-            {k: _deviation(v) for k, v in found.items()},
-        ),
-    ]  # fmt: skip
-    energies: dict[str, xr.Dataset] = {}
-    try:
-        energies, _ = each(noisy, _energy)
-        rows.append(
-            row(
-                "energy above the minimum", runs,
-                {k: over_images(v["excess"], "", "nat", v.attrs["expected_excess"]) for k, v in energies.items()},
-            )
-        )  # fmt: skip
-    except Missing as reason:
-        cautions.append(str(reason))
-    figures = [picture(sampling_figures.virial_temperature(quiet(found)), VIRIAL)]
-    if energies:
-        figures.append(picture(sampling_figures.energy(quiet(energies)), EXCESS))
-    answers = [_sampling_answer(s, found[s.label]) for s in noisy if s.label in found]
-    answers += [f"{s.label} has no noise (T = 0)." for s in runs if s.temperature == 0]
-    return Section(
-        "Is the noise principled sampling?", " ".join(answers), (table([s.label for s in runs], rows),), tuple(figures),
-        tuple(dict.fromkeys(cautions + said(found, len(runs) > 1))),
-    )  # fmt: skip
-
-
-VIRIAL = (
-    "Virial temperature per unit. The line is the set temperature, open marks are what a Langevin step of this size "
-    "must give, exactly; where dots and marks agree, the noise samples the law that the step size allows."
+MEMORY = (
+    "Left: autocorrelation of the units under one image (median and range). Right: effective draws of the units; an "
+    "average wants 400."
 )
-EXCESS = "How far the energy lies above its minimum; D·T/2 holds for quadratic energies."
 
 
-def _virial(run: Subject) -> xr.Dataset:
-    node = run.latents()[-1]
-    try:
-        mobility: float | xr.DataArray = run.stationary(f"{node}/mobility")
-    except Missing:
-        if run.preconditioner != "none":
-            raise Missing(
-                f"{run.label}: has a preconditioner, and {node}/mobility was not recorded (probe `mobility`)"
-            ) from None
-        mobility = 1.0
-    value, drift = run.stationary(f"{node}/value"), run.stationary(f"{node}/drift")
-    return temperature.virial_temperature(value, drift, run.step_size, run.temperature, mobility)
-
-
-def _deviation(found: xr.Dataset) -> Number:
-    """Mean over units and images, its error from the units' own."""
-    error = float(np.sqrt((found["deviation_error"] ** 2).sum()) / found["deviation_error"].size)
-    return Number("", float(found["deviation"].mean()), error, "", 0.0)
-
-
-def _sampling_answer(run: Subject, found: xr.Dataset) -> str:
-    number = _deviation(found)
-    size = abs(number.value) / number.error if number.error else np.inf
-    heated = float(found["expected"].mean())
-    if size <= CLEAR:
-        heats = f", {heated:.2f} on average: the step size heats stiff directions"
-        hot = heats if heated > 1.05 * run.temperature else ""
-        return (
-            f"{run.label}: yes. The virial temperature is what a Langevin step of this size must have{hot}."
-        )
-    return (
-        f"{run.label}: no. The virial temperature is off its exact value by {size:.0f} standard errors: the chain has "
-        "not settled, or its noise is not that of a Langevin step."
+def diagnostics_of(run: Subject) -> xr.Dataset:
+    """R-hat, integrated time and effective draws of the units of all recorded latent nodes, with cautions."""
+    nodes = [run.stationary(f"{node}/value") for node in run.latents()]
+    found = side_by_side([convergence.diagnostics(value) for value in nodes])
+    return found.assign_attrs(
+        cautions=convergence.cautions_from(found, nodes[-1]), steps=nodes[-1].sizes["step"]
     )
 
 
-def _energy(run: Subject) -> xr.Dataset:
-    whole = run.stationary("energy")
-    minimum = run.read("energy_minimum")
-    return energy.energy_statistics(whole, minimum, run.free_units, run.temperature)
+def side_by_side(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """The units of several nodes along one dim `unit`."""
+    bare = [part.drop_vars("unit", errors="ignore") for part in parts]
+    return bare[0] if len(bare) == 1 else xr.concat(bare, "unit", combine_attrs="override")
+
+
+def _converged(runs: Sequence[Subject], found: Mapping[str, xr.Dataset]) -> Part:
+    if not found:
+        return Part()
+    fewest = {
+        k: Number(float(v["ess"].min()), remark="wanted: at least 400", digits=2) for k, v in found.items()
+    }
+    rows = (
+        row("worst split R-hat", runs, {k: _worst(v) for k, v in found.items()}),
+        row("fewest effective draws", runs, fewest),
+        row("median integrated time of the units", runs, {k: _quartiles(v) for k, v in found.items()}),
+    )
+    lags = int(np.clip(max(6 * float(v["integrated_time"].median()) for v in found.values()), 30, 400))
+    rho = {
+        s.label: convergence.autocorrelation(first_image(s.stationary(f"{s.nearest}/value")), lags=lags)
+        for s in runs if s.label in found
+    }  # fmt: skip
+    rho = {k: v.assign_attrs(cautions=[]) for k, v in rho.items()}
+    drawn = timescale_figures.autocorrelation(rho, {k: found[k]["ess"].drop_attrs() for k in rho})
+    return Part(rows, (picture(drawn, MEMORY),), said(runs, found))
+
+
+def _worst(found: xr.Dataset) -> Number:
+    rhat = found["rhat"].to_numpy().ravel()
+    share = float((rhat <= convergence.RHAT).mean())
+    remark = f"wanted: at most {convergence.RHAT}; so in {share:.0%} of {rhat.size} series"
+    return Number(float(np.nanmax(rhat, initial=-np.inf)), remark=remark, digits=3)
+
+
+def _quartiles(found: xr.Dataset) -> Number:
+    low, middle, high = np.nanquantile(found["integrated_time"].to_numpy(), [0.25, 0.5, 0.75])
+    return Number(float(middle), None, "entries", remark=f"quartiles {low:.3g} to {high:.3g}", digits=3)
+
+
+def _energies(runs: Sequence[Subject]) -> Part:
+    """Mean energy of every node over the second half of the chain, and the course of the whole."""
+    traced, notes = each(runs, lambda s: s.evoked("energy"))
+    if not traced:
+        return Part(notes=notes)
+    lines, reasons = each([s for s in runs if s.label in traced], _node_energies)
+    names = list(dict.fromkeys(name for found in lines.values() for name in found))
+    rows = [
+        row(f"energy of {name}, second half", runs, {k: v[name] for k, v in lines.items() if name in v})
+        for name in names
+    ]
+    drawn = registry.draw("energy", [s.run for s in runs if s.label in traced])
+    return Part(tuple(rows), (picture(drawn, ENERGY),), (), notes + reasons)
+
+
+def _node_energies(run: Subject) -> dict[str, Number]:
+    """Mean −log p of every node that recorded its energy, from the roots to the data."""
+    found = {}
+    for name in run.recorded("energy"):
+        line = progress.long_run_line(run.stationary(f"{name}/energy"), run.late)
+        found[name] = over_images(-line["mean"], "nats", error=combined(line["mean_error"]))
+    return found
+
+
+def _gradient(runs: Sequence[Subject], resting: Mapping[str, xr.DataArray]) -> Part:
+    found, notes = each(runs, plateau_of)
+    if not found:
+        return Part(notes=notes)
+    rows = (
+        row("chains at rest at the end", runs, {k: over_images(100 * v, "%") for k, v in resting.items()}),
+        row("squared gradient norm, second half", runs, {k: plateau_number(v) for k, v in found.items()}),
+    )
+    drawn = picture(fast_slow_figures.gradient_plateau(quiet(found)), GRADIENT)
+    return Part(rows, (drawn,), said(runs, found), notes)
+
+
+def plateau_of(run: Subject) -> xr.Dataset:
+    """Squared gradient norm along the chain and its mean over the second half."""
+    return progress.gradient_plateau(run.evoked("gradient_norm"), run.late)
+
+
+def plateau_number(found: xr.Dataset) -> Number:
+    """The plateau of the squared gradient norm, with its error over images or from the effective draws."""
+    return over_images(found["plateau"], "nat²/unit²", error=combined(found["plateau_error"]))
+
+
+def _resting(run: Subject) -> xr.DataArray:
+    norm = run.evoked("gradient_norm")
+    return (norm.isel(step=-1) < AT_REST * norm.isel(step=0)).astype(np.float64)
+
+
+def _verdict(run: Subject, found: xr.Dataset) -> str:
+    if not found.attrs["cautions"]:
+        return f"{run.label}: yes, by split R-hat and the effective draws of every unit."
+    good = float((found["rhat"] <= convergence.RHAT).mean())
+    if good == 1:
+        return f"{run.label}: the chains agree, but some units have fewer than 400 effective draws."
+    return (
+        f"{run.label}: not shown. Split R-hat is at most 1.01 in {good:.0%} of the units (worst "
+        f"{float(found['rhat'].max()):.3g}): chains of {found.attrs['steps']} entries are short against a memory of "
+        f"{float(found['integrated_time'].median()):.3g} (median), or have not settled."
+    )
+
+
+def _rest_words(label: str, share: float) -> str:
+    swing = (
+        "" if share > 0.99 else "; the others still move: the step is too large for them, or they need more"
+    )
+    return f"{label}: without noise, {share:.0%} of the chains came to rest{swing}."

@@ -1,5 +1,7 @@
 """A run as the report reads it: its trace cut into phases, and the numbers that analyses need beside it."""
 
+import json
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +15,8 @@ LATE = 0.5
 """Averages over the stationary law begin after this share of the evoked steps."""
 LEAST = 40
 """Stationary steps below which nothing is said of time series."""
+LARGE = 2**26
+"""Bytes of an array that is held whole: larger ones are thinned."""
 
 
 class Missing(RunError):
@@ -25,6 +29,8 @@ class Subject(NamedTuple):
     run: RunView
     label: str
     trace: xr.DataTree | None
+    several: bool = False
+    """Whether the page is about more runs than this one."""
 
     @property
     def temperature(self) -> float:
@@ -61,13 +67,38 @@ class Subject(NamedTuple):
         return str(given.get("name", "none")) if isinstance(given, dict) else str(given)
 
     def latents(self) -> tuple[str, ...]:
-        """Nodes whose values were recorded and that no data hold."""
+        """Nodes whose values were recorded and that no data hold, from the roots of the circuit to the data."""
         held = self.run.study.get("clamp") or {}
-        groups = self._traced().children
-        found = tuple(n for n, group in groups.items() if "value" in group.data_vars and n not in held)
+        found = tuple(node for node in self.recorded("value") if node not in held)
         if not found:
             raise Missing(f"{self.label}: no values of latent nodes were recorded")
         return found
+
+    @property
+    def nearest(self) -> str:
+        """The recorded latent node nearest to the data; where one node stands for all, it is this one."""
+        return self.latents()[-1]
+
+    def depth(self) -> dict[str, int]:
+        """The longest path from a root to every node."""
+        circuit = json.loads(self._traced().attrs.get("circuit", "{}"))
+        depth = dict.fromkeys(circuit.get("nodes", {}), 0)
+        edges = [(str(edge["from"]), str(edge["to"])) for edge in circuit.get("edges", [])]
+        for _ in depth:  # no path is longer than there are nodes
+            for parent, child in edges:
+                depth[child] = max(depth[child], min(depth[parent] + 1, len(depth)))
+        return depth
+
+    def recorded(self, name: str) -> tuple[str, ...]:
+        """Nodes that recorded that variable, from the roots of the circuit to the data."""
+        depth = self.depth()
+        nodes = [node for node in self._traced().children if name in self.variables(node)]
+        return tuple(sorted(nodes, key=lambda node: depth.get(node, 0)))
+
+    def variables(self, path: str) -> tuple[str, ...]:
+        """Names of what was recorded in a group, `z` or `encoder/z`; nothing for one that is not in the trace."""
+        places = {group.path.strip("/"): group for group in self._traced().subtree}
+        return tuple(str(name) for name in places[path].data_vars) if path in places else ()
 
     def read(self, path: str) -> xr.DataArray:
         """A variable of the trace, `energy` or `z/value`; feature maps become one dim `unit`."""
@@ -78,31 +109,36 @@ class Subject(NamedTuple):
             raise Missing(f"{self.label}: {path} was not recorded")
         value = places[node].to_dataset()[name]
         if "step" not in value.dims and any(str(d).startswith("step_") for d in value.dims):
-            thin = next(str(d) for d in value.dims if str(d).startswith("step_"))
-            value = value.rename({thin: "step"})
-        maps = [d for d in ("channel", "y", "x") if d in value.dims]
-        return value.stack(unit=maps).reset_index("unit", drop=True) if maps else value
+            spaced = next(str(d) for d in value.dims if str(d).startswith("step_"))
+            value = value.rename({spaced: "step"})
+        maps = [d for d in value.dims if d in ("channel", "y", "x") or str(d).startswith("axis_")]
+        # flattening loads the array
+        return thin(value).stack(unit=maps, create_index=False) if maps else value
 
     def spontaneous(self, path: str) -> xr.DataArray:
         """The steps before the stimulus."""
         value = self.read(path)
-        part = value.isel(step=np.flatnonzero(value["step"].to_numpy() < 0))
+        part = value.isel(step=slice(0, int((value["step"].to_numpy() < 0).sum())))
         if part.sizes["step"] < LEAST:
-            raise Missing(f"{self.label}: {part.sizes['step']} spontaneous steps; {LEAST} are needed")
+            raise Missing(
+                f"{self.label}: {part.sizes['step']} steps were recorded before the stimulus; "
+                f"{LEAST} are needed"
+            )
         return part
 
     def evoked(self, path: str) -> xr.DataArray:
         """The steps from the sweep (0) on."""
         value = self.read(path)
-        return value.isel(step=np.flatnonzero(value["step"].to_numpy() >= 0))
+        return value.isel(step=slice(int((value["step"].to_numpy() < 0).sum()), None))
 
     def stationary(self, path: str) -> xr.DataArray:
         """The steps from `late` on."""
         value = self.read(path)
-        part = value.isel(step=np.flatnonzero(value["step"].to_numpy() >= self.late))
+        part = value.isel(step=slice(int((value["step"].to_numpy() < self.late).sum()), None))
         if part.sizes["step"] < LEAST:
             raise Missing(
-                f"{self.label}: {part.sizes['step']} steps in the second half of the chain; {LEAST} are needed"
+                f"{self.label}: {part.sizes['step']} steps were recorded in the second half of the chain; "
+                f"{LEAST} are needed"
             )
         return part
 
@@ -112,10 +148,28 @@ class Subject(NamedTuple):
         return self.trace
 
 
+def first_image(value: xr.DataArray) -> xr.DataArray:
+    """The part of one image: what is drawn unit by unit."""
+    return value.isel(image=0) if "image" in value.dims else value
+
+
+def thin(value: xr.DataArray, budget: int = LARGE) -> xr.DataArray:
+    """Every k-th step, step 0 among them, so that the array takes at most `budget` bytes; itself where it is smaller.
+
+    For analyses that hold an array whole. Times stay right: the coordinate `step` tells the distances.
+    """
+    size = math.prod(value.shape) * value.dtype.itemsize
+    every = -(-size // budget)
+    if every <= 1:
+        return value
+    first = int(np.argmin(np.abs(value["step"].to_numpy()))) % every
+    return value.isel(step=slice(first, None, every))
+
+
 def subjects(runs: Sequence[RunView]) -> tuple[Subject, ...]:
     """The runs with their traces opened (lazily) and a short label each."""
     names = labels(runs)
     return tuple(
-        Subject(run, name, run.trace() if run.has_trace else None)
+        Subject(run, name, run.trace() if run.has_trace else None, len(runs) > 1)
         for run, name in zip(runs, names, strict=True)
     )

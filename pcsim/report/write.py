@@ -6,23 +6,25 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from pcsim.analysis.slabs import AnalysisError
 from pcsim.errors import RunError
 from pcsim.figures.run_view import RunView
 from pcsim.figures.style import house_style
-from pcsim.report import dynamics, fast_slow, overview, sampling
-from pcsim.report.page import Page, Picture, Section, picture, render
+from pcsim.report import content, contrast, dynamics, fast_slow, noise, overview, sampling
+from pcsim.report.page import Page, Section, picture, render
 from pcsim.report.subject import Missing, Subject, subjects
 
 SECTIONS: dict[str, Callable[[Sequence[Subject]], Section]] = {
-    "what": overview.what,
-    "learned": overview.learned,
-    "equilibrium": sampling.equilibrium,
-    "principled": sampling.principled,
-    "sweep_and_chain": fast_slow.sweep_and_chain,
-    "decoded": fast_slow.decoded,
-    "pictured": fast_slow.pictured,
-    "in_time": dynamics.in_time,
-    "variability": dynamics.variability,
+    "What was run?": overview.what,
+    "What did it learn?": overview.learned,
+    "What does the noise change?": contrast.contrast,
+    "Did the chains reach equilibrium?": sampling.equilibrium,
+    "Is the noise principled sampling?": noise.principled,
+    "What does the start do, and what is left to the chain?": fast_slow.sweep_and_chain,
+    "When is the content there to be read?": content.decoded,
+    "What does the path look like?": content.pictured,
+    "How fast is the activity?": dynamics.in_time,
+    "What does a stimulus do to variability?": dynamics.variability,
 }
 """In the order of the page. To add one: a function `name(runs) -> Section`, and a line here."""
 
@@ -52,39 +54,30 @@ def page_of(
 ) -> Page:  # fmt: skip
     """The page as records."""
     made: list[Section] = []
-    absent: list[tuple[str, str]] = []
+    absent: list[str] = []
     for name, section in SECTIONS.items():
         try:
             with house_style():
                 made.append(section(runs))
-        except Missing as reason:
-            absent.append((name, str(reason)))
+        except (Missing, AnalysisError) as reason:
+            absent.append(f"{name} {reason}")
         tick(1)
-    drawn = tuple(picture(figure, caption, wide=True) for caption, figure in circuits)
-    made[0] = _with_pictures(made[0], drawn)
+    drawn = tuple(picture(figure, caption) for caption, figure in circuits)
+    made[0] = made[0]._replace(pictures=made[0].pictures + drawn)
     if absent:
-        made.append(_absent(absent))
+        made.append(Section("What could not be asked of these runs?", "", notes=tuple(absent)))
     names = " and ".join(dict.fromkeys(s.run.study_name for s in runs))
-    answers = tuple(f"{s.question} {s.answer}" for s in made if s.answer)
+    answers = tuple((s.question, s.answer) for s in made if s.answer)
     return Page(f"pcsim: {names}", answers, tuple(made), _links(runs, target), made_by)
 
 
-def _with_pictures(section: Section, drawn: tuple[Picture, ...]) -> Section:
-    return section._replace(pictures=section.pictures + drawn)
-
-
-def _absent(absent: Sequence[tuple[str, str]]) -> Section:
-    lines = "\n".join(f"{name.replace('_', ' ')}: {reason}" for name, reason in absent)
-    return Section("What could not be asked of these runs?", "", details=(("Reasons", lines),))
-
-
-def _links(runs: Sequence[Subject], target: Path) -> tuple[tuple[str, str], ...]:
-    """Relative links to what lies beside the page."""
+def _links(runs: Sequence[Subject], target: Path) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """Of every run, relative links to what lies beside the page."""
     links = []
     for run in runs:
-        for what, path in (("trace", "trace.zarr"), ("study", "study.yaml"), ("figures", "figures")):
-            full = run.run.path / path
-            if full.exists():
-                relative = Path(os.path.relpath(full.resolve(), target.resolve().parent)).as_posix()
-                links.append((f"{what} of {run.label}", relative))
+        places = [("trace", "trace.zarr"), ("study", "study.yaml"), ("figures", "figures")]
+        here = [(what, run.run.path / path) for what, path in places if (run.run.path / path).exists()]
+        start = target.resolve().parent
+        relative = [(what, Path(os.path.relpath(path.resolve(), start)).as_posix()) for what, path in here]
+        links.append((run.label, tuple(relative)))
     return tuple(links)

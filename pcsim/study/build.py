@@ -23,6 +23,7 @@ from pcsim.learning.learner import OBJECTIVES, Method, Start, check_objective
 from pcsim.learning.optimizers import OPTIMIZERS
 from pcsim.study.arguments import arguments_of, chosen
 from pcsim.study.checks import check_clamp, check_evaluation, check_record
+from pcsim.study.checks_brian2 import check_simulation
 from pcsim.study.device import device_of as device_of
 from pcsim.study.engines import check_engine, step_of
 from pcsim.study.load import LoadedStudy
@@ -76,13 +77,15 @@ def build(loaded: LoadedStudy) -> Plan:
     method = method_of(source, study, circuit, kernel, start)
     if method is not None:
         method = method._replace(mobility=mobility)
-    device = _device(source, study.device)
+    device = _device(source, "cpu" if study.engine == "brian2" else study.device)
     dtype = dtype_of(study, circuit)
     check_noise(source, study, kernel.temperature)
     noise = noise_of(source, study.noise, step_of(study))
     _check_warm_up(source, kernel, phases)
     program = Program(circuit, edge_dtype)
-    return Plan(loaded, circuit, program, kernel, method, start, mobility, device, dtype, noise, phases)
+    plan = Plan(loaded, circuit, program, kernel, method, start, mobility, device, dtype, noise, phases)
+    check_simulation(plan)
+    return plan
 
 
 def phases_of(loaded: LoadedStudy, circuit: Circuit) -> tuple[Written, ...]:
@@ -261,20 +264,21 @@ def _mobility(circuit: Circuit, source: Source, study: Study) -> dict[str, float
     """dt/τ per node, relative to the kernel's step size: γ_n = dt/τ_n where a node has a τ."""
     result: dict[str, float] = {}
     step = study.inference.kernel.arguments.get("step_size")
-    if study.dt is not None:
+    dt = step_of(study)
+    if dt is not None:
         try:
-            seconds(study.dt)
+            seconds(dt)
         except CircuitError as failure:
             source.fail(("dt",), str(failure))
     for node in circuit.nodes.values():
         if node.tau is None:
             continue
-        if study.dt is None:
+        if dt is None:
             source.fail(
                 ("dt",), f"node {node.name} has tau: {node.tau}; the study needs dt, for example 0.1 ms"
             )
         if step is not None:
-            result[node.name] = seconds(study.dt) / seconds(node.tau) / float(step)
+            result[node.name] = seconds(dt) / seconds(node.tau) / float(step)
     return result
 
 

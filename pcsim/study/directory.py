@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from pcsim.errors import RunError
 
-PACKAGES = ("pcsim", "torch", "numpy", "zarr", "xarray", "pydantic")
+PACKAGES = ("pcsim", "torch", "brian2", "numpy", "zarr", "xarray", "pydantic")
 
 
 _FULL = "; free some space and run the same command again, it goes on from there"

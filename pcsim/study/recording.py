@@ -15,7 +15,6 @@ Recorder = Callable[[Session, TraceWriter, int, tuple[str | int, ...], Callable[
 """`(session, writer, seed, path, tick)`: every phase of the session's schedule, written to the writer's layout."""
 
 
-
 def _record_on_brian2(
     session: Session, writer: TraceWriter, seed: int, path: tuple[str | int, ...], tick: Callable[[int], None]
 ) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pcsim.engines.brian2.network import Dynamics, Plan
+from pcsim.engines.brian2.network import Plan
 from pcsim.engines.brian2.plan import plan_network
 from pcsim.engines.brian2.simulation import Simulation, State
 from pcsim.engines.brian2.standalone import run_standalone
@@ -21,6 +21,7 @@ from pcsim.inference.rng import seed_stream
 from pcsim.inference.types import Info, Point, Rng, Tree
 from pcsim.record import TraceWriter
 from pcsim.record.buffer import BlockBuffer
+from pcsim.study.engines import dynamics_of
 from pcsim.study.recording_torch import (
     Watch,
     least_energy,
@@ -84,7 +85,7 @@ def check_standalone(schedule: Schedule) -> None:
 
 def _simulate(session: Session, simulator: Simulator, player: "Player") -> None:
     schedule, circuit = session.timeline, session.program.circuit
-    dynamics = Dynamics(simulator.dt, simulator.step_size, session.kernel.temperature)
+    dynamics = dynamics_of(simulator, session.kernel.temperature)
     drives = any(phase.onset == "drive" for phase in schedule.phases)
     plan = plan_network(
         circuit, session.params, player.target.clamp, player.target.rows, dynamics,

@@ -17,6 +17,7 @@ from pcsim.study import checkpoint, directory, recording
 from pcsim.study.build import Plan, version
 from pcsim.study.checkpoint import Progress
 from pcsim.study.directory import Metrics, RunDirectory
+from pcsim.study.engines import CODEGEN
 from pcsim.study.evaluating import evaluate
 from pcsim.study.load import PLACES, identity
 from pcsim.study.milestones import Milestones, milestones_of
@@ -76,6 +77,8 @@ def _begin(plan: Plan, run_to: RunDirectory, materials: Materials) -> None:
         study=plan.loaded.name,
         description=plan.study.description,
         seed=plan.study.seed,
+        engine=plan.study.engine,
+        codegen=None if plan.study.engine == "torch" else plan.study.codegen or CODEGEN,
         identity=mine,
         data={**materials.images.preparation, "fingerprint": materials.images.fingerprint}
         if materials.images

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ class Simulator(NamedTuple):
     step_size: float
     """dt/tau of the nodes that state no tau."""
     codegen: str = "numpy"
+    noise_on: Literal["values", "errors"] = "values"
 
 
 class Session(NamedTuple):

@@ -63,6 +63,11 @@ def code_target(name: str) -> Iterator[None]:
 def assemble(plan: Plan, draws: Mapping[str, Floats] | None = None) -> Assembly:
     """The network of a plan at its starting values; draws, `[step, rows · units]` per free node, become
     `TimedArray`s (without them `noise` is a variable that somebody fills before each step)."""
+    if plan.learned and draws is not None:
+        raise StudyError(
+            "codegen: cpp_standalone cannot learn, because no Python runs between its steps to average over rows; "
+            "use codegen: numpy or cython"
+        )
     clock = brian2.Clock(dt=plan.dynamics.dt * brian2.second, name="clock")
     groups = {g.name: _group(g, plan, clock, draws) for g in plan.groups}
     for record in plan.groups:
@@ -72,11 +77,6 @@ def assemble(plan: Plan, draws: Mapping[str, Floats] | None = None) -> Assembly:
     network = brian2.Network(*groups.values(), *synapses.values(), name="network")
     assembly = Assembly(network, clock, groups, synapses)
     if plan.learned:
-        if draws is not None:
-            raise StudyError(
-                "codegen: cpp_standalone cannot learn, because no Python runs between its steps to average over "
-                "rows; use codegen: numpy or cython"
-            )
         arrays = {place: partial(assembly.parameter, place) for place in plan.learned}
         network.add(average_rows(brian2, plan, arrays, clock))
     return assembly

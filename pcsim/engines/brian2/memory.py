@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pcsim.circuit.distributions.base import LocalText
 from pcsim.circuit.graph import Circuit, Edge
@@ -23,7 +23,7 @@ class MemoryLimitError(CircuitError):
 
 
 class Sized(Protocol):
-    """What is known of a network's size: a `Plan`, or before it is planned an `Outline`."""
+    """What is known of a network's size: a `Plan`, or before it is planned an `Extent`."""
 
     @property
     def rows(self) -> int: ...
@@ -36,6 +36,15 @@ class Sized(Protocol):
 
     @property
     def free(self) -> tuple[str, ...]: ...
+
+
+class Extent(NamedTuple):
+    """The size of a network that is not planned yet."""
+
+    rows: int
+    shapes: Mapping[str, tuple[int, ...]]
+    errors: tuple[str, ...]
+    free: tuple[str, ...]
 
 
 def check_memory(network: Sized, steps: int, limit: float) -> None:

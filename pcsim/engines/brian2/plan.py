@@ -80,7 +80,7 @@ def plan_network(
     ]
     return Plan(
         rows, dynamics, tuple(groups), tuple(synapses), shapes, roles.free, roles.switched, tuple(texts), held,
-        places(learned, found),
+        places(dynamics.plasticity, learned, found),
     )  # fmt: skip
 
 

@@ -123,12 +123,16 @@ def learned_parameters(
     return found
 
 
-def places(names: Collection[str], candidates: Collection[Learned]) -> tuple[Learned, ...]:
-    """Where the learned parameters live; raises `CircuitError` for one whose node takes no part in the network."""
-    there = {place.name: place for place in candidates}
-    for name in sorted(names):
-        if name not in there:
-            raise CircuitError(
-                f"{name}: its node is neither clamped nor free here, so that nothing can be learned"
-            )
+def places(
+    plasticity: Plasticity | None, names: frozenset[str], candidates: Collection[Learned]
+) -> tuple[Learned, ...]:
+    """Where the learned parameters live; those of discrete leaves that drop out stay as they are.
+
+    Raises `CircuitError` for one of these that was asked for by name.
+    """
+    there = {place.name for place in candidates}
+    for name in sorted(names - there) if plasticity is not None and plasticity.parameters is not None else ():
+        raise CircuitError(
+            f"learning.parameters: {name}: its node is discrete and not clamped, so nothing can be learned there"
+        )
     return tuple(place for place in candidates if place.name in names)

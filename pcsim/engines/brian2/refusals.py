@@ -84,26 +84,28 @@ def check_time_steps(nodes: Mapping[str, Node], texts: Mapping[str, LocalText], 
             )
 
 
-def check_curvature(roles_free: Collection[str], nodes: Mapping[str, Node], texts: Mapping[str, LocalText],
-                    dt: float, step_size: float) -> None:  # fmt: skip
+def check_curvature(
+    free: Collection[str], nodes: Mapping[str, Node], texts: Mapping[str, LocalText], dt: float, step_size: float
+) -> None:  # fmt: skip
     """Refuse a step with which a Gaussian unit diverges by its own precision π alone: γ π ≥ 2, γ = dt/tau.
 
-    Children only add to the curvature.
+    Children only add to the curvature. Units with more than one variable are left alone: their stability is not that
+    of one factor 1 − γ π.
     """
-    for name in roles_free:
-        precision = texts[name].constants.get("precision")
-        if texts[name].covariance is None or precision is None:
+    for name in free:
+        node, text = nodes[name], texts[name]
+        plain = node.error_tau is None and node.errors is None and node.adaptation is None
+        if text.covariance is None or not plain:
             continue
-        most = float(precision.max())
-        tau = nodes[name].tau
-        if tau is not None and dt * most >= 2 * seconds(tau):
-            unit = 1e3 * seconds(tau) / most
+        precision = float(text.constants["precision"].max()) if "precision" in text.constants else 1.0
+        if node.tau is None and step_size * precision >= 2:
+            raise TimeStepError(
+                f"node {name}: a step_size of {step_size:g} is too long for a precision of {precision:g}; use at "
+                f"most {1 / precision:.3g}, or give the node a tau"
+            )
+        if node.tau is not None and dt * precision >= 2 * seconds(node.tau):
+            unit = 1e3 * seconds(node.tau) / precision
             raise TimeStepError(
                 f"node {name}: dt of {dt * 1e3:g} ms is too long for units that relax in tau/precision = "
                 f"{unit:.3g} ms; use at most {unit:.3g} ms"
-            )
-        if tau is None and step_size * most >= 2:
-            raise TimeStepError(
-                f"node {name}: a step_size of {step_size:g} is too long for a precision of {most:g}; use at most "
-                f"{1 / most:.3g}, or give the node a tau"
             )

@@ -1,6 +1,5 @@
 """A run as one compiled C++ program: no Python in between, so all draws go in first and all states come out after."""
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
