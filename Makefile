@@ -10,7 +10,7 @@ help: ## what there is
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,analysis,brian2,natural,export,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,analysis,brian2,pictures,export,docs]'
 	@touch $@
 
 demo: .venv/ready ## train vanilla PC, Langevin PC and a VAE on 5,000 digits, and compare them

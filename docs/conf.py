@@ -23,3 +23,5 @@ nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "cache"
 nb_execution_timeout = 900
 nb_execution_raise_on_error = True
+# an annotation that names a class which two modules have: the page shows the name, the link would be a guess
+suppress_warnings = ["ref.python"]

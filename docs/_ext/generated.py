@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,19 @@ def write_api(folder: Path) -> None:
     for part, title in PARTS.items():
         text = [title, "=" * len(title), ""]
         for name in modules(f"pcsim.{part}"):
-            text += [name, "-" * len(name), "", f".. automodule:: {name}", "   :members:", ""]
+            text += [
+                name,
+                "-" * len(name),
+                "",
+                f".. automodule:: {name}",
+                "   :members:",
+                "   :ignore-module-all:",
+                "",
+            ]
         (folder / f"{part}.rst").write_text("\n".join(text))
     listed = "\n".join(f"   {part}" for part in PARTS)
-    (folder / "index.rst").write_text(f"API\n===\n\nEvery public function, from its docstring.\n\n.. toctree::\n\n{listed}\n")
+    intro = "API\n===\n\nEvery public function, from its docstring."
+    (folder / "index.rst").write_text(f"{intro}\n\n.. toctree::\n\n{listed}\n")
 
 
 def write_circuits(folder: Path, root: Path) -> None:
@@ -75,7 +85,24 @@ def write(app: Any) -> None:
     write_circuits(Path(app.srcdir) / "generated" / "circuits", root)
 
 
+def relinked(text: str) -> str:
+    """Links to circuit files of the repository lead to their pages; to its other files, to nothing but their names.
+
+    >>> relinked("[a](../circuits/mnist.yaml), [b](../studies/x.yaml), [c](theory.md)")
+    '[a](generated/circuits/mnist.md), `../studies/x.yaml`, [c](theory.md)'
+    """
+    text = re.sub(r"\]\(\.\./circuits/(\w+)\.yaml\)", r"](generated/circuits/\1.md)", text)
+    return re.sub(r"(?<!!)\[[^\]]*\]\((\.\./[^)]*)\)", r"`\1`", text)
+
+
+def relink(app: Any, name: str, source: list[str]) -> None:
+    """Sphinx's hook for every source; the pages of the repository's own readers keep working links."""
+    if "/" not in name:
+        source[0] = relinked(source[0])
+
+
 def setup(app: Any) -> dict[str, bool]:
-    """Registers the hook."""
+    """Registers the hooks."""
     app.connect("builder-inited", write)
+    app.connect("source-read", relink)
     return {"parallel_read_safe": True}

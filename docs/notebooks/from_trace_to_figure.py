@@ -23,7 +23,8 @@ import pcsim
 from pcsim.analysis import temperature
 from pcsim.figures import sampling
 
-run = pcsim.run("../../studies/notebook_digits.yaml", "record.images=4", "record.steps=5000")
+run = pcsim.run("../../studies/notebook_digits.yaml", "record.images=4", "record.chains=32",
+                "record.steps=5000")
 late = run.trace["z"].to_dataset().sel(step=slice(500, None))
 found = temperature.virial_temperature(late["value"], late["drift"], step_size=0.05)
 sampling.virial_temperature({"LPC": found})

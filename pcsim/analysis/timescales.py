@@ -126,7 +126,7 @@ def timescales_by_phase(
         cautions += [f"{name}: {text}" for text in cautions_of(found, integrated)]
         found["integrated"] = integrated.drop_attrs() / 2 * stride(part, dim)
         parts.append(found.drop_vars(["autocorrelation", "fitted"]).expand_dims(phase=[name]))
-    return described(xr.concat(parts, "phase", combine_attrs="drop"), TIMESCALE, cautions)
+    return described(xr.concat(parts, "phase", join="outer", combine_attrs="drop"), TIMESCALE, cautions)
 
 
 def implied_timescale(precision: Array, mobility: Array | float = 1.0) -> xr.DataArray:

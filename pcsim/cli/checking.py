@@ -98,7 +98,7 @@ def _parts(loaded: LoadedStudy, circuit: "Circuit", mistakes: Mistakes) -> None:
     start = mistakes.of(lambda: build.start_of(source, study, circuit))
     if kernel is not None and start is not None:
         mistakes.of(lambda: build.method_of(source, study, circuit, kernel, start))
-    mistakes.of(lambda: build.phases_of(loaded, circuit))
+    mistakes.of(lambda: build.phases_of(build.self_contained(loaded), circuit))
     if study.clamp.keys() | study.mask.keys() <= circuit.nodes.keys():
         cpu = torch.device("cpu")
         mistakes.of(lambda: clamping_of(study, source, circuit, cpu, build.dtype_of(study, circuit)))

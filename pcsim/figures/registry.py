@@ -9,6 +9,7 @@ from pcsim.errors import pick
 from pcsim.figures.chains import energy, gradient_norm
 from pcsim.figures.learning_curve import learning_curve
 from pcsim.figures.pictures import reconstructions, samples
+from pcsim.figures.receptive_fields import end_stopping, receptive_fields
 from pcsim.figures.run_view import RunView
 from pcsim.figures.style import house_style, save
 from pcsim.figures.trajectories import trajectories
@@ -20,6 +21,8 @@ FIGURES: dict[str, Callable[[Sequence[RunView]], Figure]] = {
     "gradient_norm": gradient_norm,
     "trajectories": trajectories,
     "learning_curve": learning_curve,
+    "receptive_fields": receptive_fields,
+    "end_stopping": end_stopping,
 }
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pcsim.figures.caution import caution
@@ -59,7 +60,9 @@ def virial_temperature(results: Results) -> Figure:
             axes.set(xlabel="virial temperature ⟨(z − z̄) ∂U/∂z⟩", ylabel="density of units")
         else:
             axes.set(xlabel="unit", ylabel="virial temperature\n⟨(z − z̄) ∂U/∂z⟩")
-            axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+            low, high = axes.get_ylim()
+            axes.set_ylim(min(0.0, low), high + 0.08 * (high - min(0.0, low)))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside upper center", ncols=2, columnspacing=1.2, handlelength=1.6)
         caution(figure, *named.values())
     return figure
@@ -176,6 +179,8 @@ def irreversibility(result: xr.Dataset) -> Figure:
             image, ax=axes, label=f"asymmetry / its error, lag {result.attrs['lag']:g}", shrink=0.85
         )
         axes.set(xlabel="unit, later", ylabel="unit, earlier")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(f"total {total:.3g}; a reversible chain: {null:.3g}", fontsize=7.5)
         caution(figure, result)
     return figure

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from pcsim.figures.caution import caution
 from pcsim.figures.colours import colour
@@ -68,6 +68,11 @@ def spectrum(results: Mapping[str, xr.Dataset] | xr.Dataset, reference: Arrays, 
                 gid="reference",
             )
         axes.set(xscale="log", yscale="log", xlabel=f"frequency (1/{per})", ylabel=f"power (value² · {per})")
+        for axis in (axes.xaxis, axes.yaxis):
+            # matplotlib's own labels of minor ticks run into each other where the axis spans about a decade
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_locator(NullLocator())
         figure.legend(loc="outside upper center", ncols=2, columnspacing=1.2, handlelength=1.8)
         caution(figure, *named.values())
     return figure

@@ -31,10 +31,10 @@ class Caution(NamedTuple):
         return re.sub(r"\d+", "#", COUNTED.split(self.bare)[0].split(": ")[0])
 
     @property
-    def share(self) -> float:
-        """The share of series that it concerns, where the sentence counts them; else 1."""
+    def weight(self) -> tuple[bool, int]:
+        """Whether it is about the response (before the stimulus chains are shorter), and how many series it counts."""
         found = COUNTED.search(self.text)
-        return int(found[1]) / max(int(found[2]), 1) if found else 1.0
+        return not self.text.startswith(PHASES[0]), int(found[1]) if found else 0
 
 
 class Warned(NamedTuple):
@@ -48,11 +48,11 @@ class Warned(NamedTuple):
 
 
 def condensed(cautions: Iterable[Caution]) -> tuple[Warned, ...]:
-    """One line per kind: of every run the sentence that concerns most of its series."""
+    """One line per kind: of every run the sentence that concerns the most series."""
     worst: dict[str, dict[str, Caution]] = {}
     for caution in cautions:
         runs = worst.setdefault(caution.kind, {})
-        if caution.run not in runs or caution.share > runs[caution.run].share:
+        if caution.run not in runs or caution.weight > runs[caution.run].weight:
             runs[caution.run] = caution
     return tuple(Warned(kind, _line(tuple(runs.values())), len(runs)) for kind, runs in worst.items())
 

@@ -9,13 +9,18 @@ from pcsim.analysis import decoding, trajectories
 from pcsim.analysis.readout import Readout
 from pcsim.figures import decoding as decoding_figures
 from pcsim.figures import trajectory_nulls as null_figures
-from pcsim.report.gather import Part, each, jackknife, quiet, row, said, section
+from pcsim.report.cautions import Caution
+from pcsim.report.gather import Part, each, quiet, row, said, section
 from pcsim.report.page import Number, Section, picture
 from pcsim.report.subject import Missing, Subject, first_image, thin
 
 SEED, PATHS = 0, 20
 PER_CLASS = 10
 """Images of each class below which nothing is decoded."""
+MOST_CHAINS = 4
+"""Chains whose planes are averaged."""
+MOST_STEPS = 300
+"""Points of a path; of longer chains every k-th step is taken."""
 STEPS = 60
 """Steps at which a readout is fitted."""
 READOUTS = ("single draw", "running mean", "encoder mean")
@@ -50,7 +55,7 @@ def decoded(runs: Sequence[Subject]) -> Section:
     return section("When is the content there to be read?", _answers(found), runs, [part])
 
 
-def _said(runs: Sequence[Subject], found: dict[str, dict[str, xr.Dataset]], name: str) -> Sequence:
+def _said(runs: Sequence[Subject], found: dict[str, dict[str, xr.Dataset]], name: str) -> tuple[Caution, ...]:
     return said(runs, {k: v[name] for k, v in found.items() if name in v})
 
 
@@ -108,7 +113,7 @@ def pictured(runs: Sequence[Subject]) -> Section:
 def nulls_of(run: Subject) -> xr.Dataset:
     """Variance explained by the components of the first chain, and of random walks and matched noise."""
     value = _path(run)
-    plane = trajectories.trajectory_plane(value.isel(chain=0))
+    plane = trajectories.trajectory_plane(value)
     return trajectories.explained_with_nulls(value, plane, run.late, PATHS, SEED)
 
 
@@ -116,19 +121,17 @@ def _path(run: Subject) -> xr.DataArray:
     value = first_image(run.evoked(f"{run.nearest}/value"))
     if value.sizes["unit"] < 2:
         raise Missing(f"{run.label}: {run.nearest} has one unit; a plane needs two")
-    return thin(value).load()
+    every = -(-value.sizes["step"] // MOST_STEPS)
+    return value.isel(step=slice(None, None, every)).load()
 
 
 def _explained(run: Subject, found: xr.Dataset) -> Number:
-    """Of one chain, with the spread over the others as its error."""
+    """Mean over chains with its standard error over them, beside what the nulls show."""
     value = _path(run)
+    chains = range(min(MOST_CHAINS, value.sizes["chain"]))
+    planes = [trajectories.trajectory_plane(value, i)["explained"].isel(component=0) for i in chains]
+    shares = np.array([float(share) for share in planes])
+    error = float(shares.std(ddof=1) / np.sqrt(shares.size)) if shares.size > 1 else float("nan")
     first = found["mean"].isel(component=0)
-    words = ", ".join(f"{name} {float(first.sel(null=name)):.2f}" for name in first["null"].to_numpy())
-
-    def share(part: xr.DataArray) -> float:
-        planes = [trajectories.trajectory_plane(part.isel(chain=i)) for i in range(part.sizes["chain"])]
-        return float(np.mean([float(plane["explained"].isel(component=0)) for plane in planes]))
-
-    several = value.isel(chain=slice(0, 8))
-    error = jackknife(share, several)
-    return Number(share(several), error, remark=f"mean over {several.sizes['chain']} chains; {words}")
+    nulls = ", ".join(f"{name} {float(first.sel(null=name)):.2f}" for name in first["null"].to_numpy())
+    return Number(float(shares.mean()), error, remark=f"mean over {shares.size} chains; by chance: {nulls}")

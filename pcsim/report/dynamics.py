@@ -1,5 +1,6 @@
 """What the traces are like as neural time series: timescales, spectra, variability, spontaneous activity."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,7 +8,6 @@ import xarray as xr
 
 from pcsim.analysis import correlations, irreversibility, quenching, spectra, spontaneous, timescales
 from pcsim.analysis.divergence_estimators import gaussian_divergence
-from pcsim.analysis.slabs import stride
 from pcsim.figures import sampling as sampling_figures
 from pcsim.figures import timescales as timescale_figures
 from pcsim.figures import variability as variability_figures
@@ -78,7 +78,10 @@ def _timescale(run: Subject, found: xr.Dataset, phase: str) -> Number:
     steps = run.read(_latent(run))["step"].to_numpy()
     length = -steps[0] / 2 if phase == "spontaneous" else steps[-1] - run.late
     if length < LONG * 2 * number.value:
-        return number.noted(f"reads low: {length:.0f} steps are less than {LONG} of its integrated times")
+        # an integrated time is twice the timescale
+        return number._replace(least=True).noted(
+            f"stretches of {length:.0f} steps are too short to tell more"
+        )
     return number
 
 
@@ -100,7 +103,7 @@ def spectrum_of(run: Subject) -> xr.Dataset:
 
 
 def arrow_of(run: Subject) -> xr.Dataset:
-    """Time asymmetry of pairs of units at a lag of one entry, under every image."""
+    """Time asymmetry of pairs of units at a lag of one entry, under the first image."""
     value = run.stationary(_latent(run))
     return irreversibility.irreversibility(first_image(value).isel(unit=slice(0, UNITS)))
 
@@ -137,10 +140,11 @@ def _arrow_answer(label: str, found: xr.Dataset) -> str:
 
 def variability(runs: Sequence[Subject]) -> Section:
     """Quenching at the onset, noise correlations, and spontaneous against average evoked activity."""
-    relative, notes = each(runs, quenched)
-    answers = [_quenching_answer(label, number) for label, number in relative.items()]
+    levels, notes = each(runs, lambda s: (variance_before(s), late_variance(s)))
+    relative = {label: quotient(*pair) for label, pair in levels.items()}
+    answers = [_quenching_answer(s, relative[s.label]) for s in runs if s.label in relative]
     parts = [
-        _quenching(runs, relative),
+        _quenching(runs, levels, relative),
         _spontaneous([s for s in runs if s.temperature > 0], runs),
         _noise(runs),
     ]
@@ -150,36 +154,41 @@ def variability(runs: Sequence[Subject]) -> Section:
     return section(question, answers, runs, [*parts, Part(notes=notes)])
 
 
-def quenched(run: Subject) -> Number:
-    """Variance across chains in the second half of the response, relative to that before the stimulus."""
-    after, before = late_variance(run), variance_before(run)
+def quotient(before: Number, after: Number) -> Number:
+    """after / before, with the error of a quotient of independent estimates."""
     value = after.value / before.value
-    error = abs(value) * float(np.hypot((after.error or 0) / after.value, (before.error or 0) / before.value))
-    return Number(value, error)
+    parts = ((n.error or 0.0) / n.value for n in (before, after))
+    return Number(value, abs(value) * math.hypot(*parts))
 
 
-def _quenching(runs: Sequence[Subject], relative: Mapping[str, Number]) -> Part:
+def _quenching(
+    runs: Sequence[Subject], levels: Mapping[str, tuple[Number, Number]], relative: Mapping[str, Number]
+) -> Part:
     if not relative:
         return Part()
     able = [s for s in runs if s.label in relative]
-    fits, notes = each(able, lambda s: quenching.quenching(thin(s.read(_latent(s)))))
     rows = (
-        row("variance across chains before the stimulus", runs, each(able, variance_before)[0]),
-        row("variance in the response", runs, each(able, late_variance)[0]),
+        row("variance across chains before the stimulus", runs, {k: pair[0] for k, pair in levels.items()}),
+        row("variance in the response", runs, {k: pair[1] for k, pair in levels.items()}),
         row("their quotient", runs, relative),
     )
     courses = {
         s.label: quenching.across_chain_variance(first_image(s.read(_latent(s))).isel(unit=0)) for s in able
     }
     drawn = picture(variability_figures.quenching(quiet(courses)), COURSE)
-    return Part(rows, (drawn,), said(runs, fits), notes)
+    return Part(rows, (drawn,), said(runs, courses))
 
 
-def _quenching_answer(label: str, number: Number) -> str:
+def _quenching_answer(run: Subject, number: Number) -> str:
+    label = run.label
+    if run.temperature == 0:
+        return (
+            f"{label}: without noise the chains of an image end at points; their variance is no variability."
+        )
     if not np.isfinite(number.value):
         return f"{label}: no variance to speak of."
     if abs(number.value - 1) <= 2 * (number.error or 0):
-        return f"{label}: a stimulus does not clearly change the variance across chains ({number.shown} of that before)."
+        return f"{label}: a stimulus does not clearly change the variance across chains (quotient {number.shown})."
     word = "falls" if number.value < 1 else "rises"
     return f"{label}: under a stimulus the variance across chains {word} to {number.shown} of that before."
 

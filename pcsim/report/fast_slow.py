@@ -17,6 +17,8 @@ from pcsim.report.subject import Missing, Subject, thin
 SEED, RESAMPLES = 0, 200
 WINDOW = 20
 """Steps of the running mean by which equilibrium is dated."""
+MOST_STEPS = 200
+"""Steps at which divergences are computed; of longer chains every k-th step is taken."""
 CLEAR = 2.0
 """Standard errors beyond which a change is called one."""
 
@@ -27,8 +29,8 @@ def sweep_and_chain(runs: Sequence[Subject]) -> Section:
     gains, notes = each(runs, gain)
     answers = [_answer(label, number) for label, number in gains.items()]
     parts = [
-        _changes(runs, gains), _ratio(runs, noisy), _divergences(runs, noisy), _index(runs, noisy), _arrival(runs, noisy),
-        Part(notes=notes),
+        _changes(runs, gains), _ratio(runs, noisy), _divergences(runs, noisy), _index(runs, noisy),
+        _arrival(runs, noisy), Part(notes=notes),
     ]  # fmt: skip
     return section("What does the start do, and what is left to the chain?", answers, runs, parts)
 
@@ -123,10 +125,22 @@ def _divergences(runs: Sequence[Subject], noisy: Sequence[Subject]) -> Part:
         for name, title in names.items()
         if laws
     ]
-    over, reasons = each(noisy, lambda s: divergence.split_divergence(thin(s.evoked(_latent(s))), s.late))
-    over = {k: v for k, v in over.items() if bool(v["reverse"].notnull().any())}
+    over, reasons = each(noisy, divergences_of)
     drawn = (picture(fast_slow_figures.divergences(quiet(over)), KL),) if over else ()
     return Part(tuple(rows), drawn, (*said(runs, laws), *said(runs, over)), notes + reasons)
+
+
+def divergences_of(run: Subject) -> xr.Dataset:
+    """Divergences between the chains at each of at most `MOST_STEPS` steps and the end of the other half."""
+    value = run.evoked(_latent(run))
+    half, units = value.sizes["chain"] // 2, value.sizes["unit"]
+    if half <= units + 2:
+        raise Missing(
+            f"{run.label}: divergences over steps need more than {2 * (units + 2)} chains for {units} units; "
+            f"{value.sizes['chain']} were recorded"
+        )
+    every = -(-value.sizes["step"] // MOST_STEPS)
+    return divergence.split_divergence(thin(value.isel(step=slice(None, None, every))), run.late)
 
 
 def sweep_law(run: Subject) -> xr.Dataset:

@@ -32,16 +32,14 @@ class Part(NamedTuple):
 
 def section(question: str, answers: Sequence[str], runs: Sequence[Subject], parts: Sequence[Part]) -> Section:
     """The parts one after another as one section; raises `Missing`, with their notes, where none has a row."""
-    rows, pictures, cautions, notes = (
-        [entry for part in parts for entry in part[place]] for place in range(len(Part._fields))
-    )
-    notes = list(dict.fromkeys(notes))
+    rows = [entry for part in parts for entry in part.rows]
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
     if not rows:
         raise Missing("; ".join(notes))
-    return Section(
-        question, " ".join(answers), (table([run.label for run in runs], rows),), tuple(pictures),
-        tuple(dict.fromkeys(cautions)), tuple(notes),
-    )  # fmt: skip
+    pictures = tuple(drawn for part in parts for drawn in part.pictures)
+    cautions = tuple(dict.fromkeys(caution for part in parts for caution in part.cautions))
+    shown = table([run.label for run in runs], rows)
+    return Section(question, " ".join(filter(None, answers)), (shown,), pictures, cautions, notes)
 
 
 def each(
@@ -86,8 +84,7 @@ def over_images(
     if not values.size:
         return Number(float("nan"), None, unit)
     if "image" in array.dims and values.size > 1:
-        spread = float(values.std(ddof=1) / np.sqrt(values.size))
-        return Number(float(values.mean()), spread, unit, expected, f"mean over {values.size} images")
+        error = float(values.std(ddof=1) / np.sqrt(values.size))
     return Number(float(values.mean()), error, unit, expected)
 
 

@@ -38,7 +38,7 @@ def _all(nodes: Mapping[str, xr.Dataset]) -> list[str]:
     return cautions_of(*nodes.values())
 
 
-EXCESS = "How far the energy of the draws lies above its minimum. D·T/2 is exact for a quadratic energy and small steps."
+EXCESS = "How far the draws lie above the minimum of the energy. D·T/2 is exact for a quadratic energy and small steps."
 
 
 def virial_caption(units: int) -> str:
@@ -92,7 +92,7 @@ def _temperatures(
         here = {k: v[node] for k, v in found.items() if node in v}
         rows.append(row(f"virial temperature{of}", runs, {k: virial_number(v) for k, v in here.items()}))
         rows.append(
-            row(f"its deviation from that of this step size{of}", runs, {k: deviation(v) for k, v in here.items()})
+            row(f"its deviation from the expected one{of}", runs, {k: deviation(v) for k, v in here.items()})
         )  # fmt: skip
     units = max(v["measured"].size for v in whole.values())
     drawn = picture(sampling_figures.virial_temperature(quiet(whole)), virial_caption(units))
@@ -120,17 +120,19 @@ def sampling_answer(run: Subject, found: xr.Dataset) -> str:
     heated = float(found["expected"].mean())
     if size > CLEAR:
         return (
-            f"{run.label}: no. The virial temperature is off that of a Langevin step of this size by {size:.0f} standard "
-            "errors: the chain has not settled, or its noise is not that of a Langevin step."
+            f"{run.label}: no. The virial temperature is off that of a Langevin step of this size by {size:.0f} "
+            "standard errors: the chain has not settled, or its noise is not that of a Langevin step."
         )
     open_ = any("stationary" in text for text in found.attrs["cautions"])
-    told = f"{run.label}: {'so far as this shows' if open_ else 'yes'}. The virial temperature agrees with that of a "
-    told += f"Langevin step of this size (deviation {number.shown})"
-    told += "; but chains that have not converged may still miss parts of the posterior." if open_ else "."
+    start = "nothing speaks against it, but the chains have not converged" if open_ else "yes"
+    told = (
+        f"{run.label}: {start}. The virial temperature agrees with that of a Langevin step of this size (deviation "
+        f"{number.shown})."
+    )
     if heated > HOT * run.temperature:
         told += (
-            f" That is {heated:.3g} on average, not {run.temperature:g}: steps of this size heat stiff directions, and "
-            "the draws are wider than the posterior."
+            f" It is {heated:.3g} on average, not {run.temperature:g}: steps of this size heat stiff directions, so "
+            "that the draws are wider than the posterior."
         )
     return told
 
@@ -154,4 +156,4 @@ def excess_number(found: xr.Dataset) -> Number:
     """Mean energy above the minimum, with D T/2."""
     expected = float(found.attrs["expected_excess"])
     number = over_images(found["excess"], "nats", expected, combined(found["excess_error"]))
-    return number.noted("expected: D·T/2, for a quadratic energy")
+    return number.noted("D·T/2, for a quadratic energy")

@@ -20,8 +20,10 @@ MEASURES = {
 }
 """Per-image arrays of an evaluation, with the words that readers know."""
 PIXELS = ("samples", "reconstructions")
+FEW = 10
+"""Effective particles below which a log-likelihood reads low."""
 FEW_PARTICLES = (
-    "the log-likelihood must not be read as exact: annealed importance sampling had fewer than 10 effective particles, "
+    "the log-likelihood must not be read as exact: annealed importance sampling had too few effective particles, "
     "so that it reads low, and not equally for all runs"
 )
 
@@ -110,22 +112,29 @@ def measure(run: Subject, key: str, unit: str) -> Number | None:
     if values.size > 1:
         error = float(values.std(ddof=1) / np.sqrt(values.size))
         return Number(float(values.mean()), error, unit, remark=f"mean over {values.size} images")
-    error = _of_particles(run, held) if key == "log_likelihood" else float("nan")
+    error = _of_particles(run) if key == "log_likelihood" else float("nan")
     return Number(float(values.mean()), error, unit, remark="one image; the error is that of its particles")
 
 
-def _of_particles(run: Subject, held: Mapping[str, Any]) -> float:
+def _of_particles(run: Subject) -> float:
     """Standard error of the logarithm of a mean of n weights, √(1/ESS − 1/n), by the delta method."""
     settings = (run.run.study.get("evaluation") or {}).get("log_likelihood") or {}
-    size, count = held.get("effective_sample_size"), settings.get("particles")
+    size, count = _particles(run), settings.get("particles")
     if size is None or not count:
         return float("nan")
-    return float(np.sqrt(max(1 / float(np.mean(size)) - 1 / float(count), 0.0)))
+    return float(np.sqrt(max(1 / size - 1 / float(count), 0.0)))
+
+
+def _particles(run: Subject) -> float | None:
+    """Effective particles of the last evaluation, as its metrics say."""
+    rows = run.run.rows("evaluation")
+    size = rows[-1].get("effective_sample_size") if rows else None
+    return None if size is None else float(size)
 
 
 def _few_particles(run: Subject) -> bool:
-    size = run.run.last_evaluation().get("effective_sample_size") if run.run.evaluated() else None
-    return size is not None and float(np.mean(size)) < 10
+    size = _particles(run)
+    return size is not None and size < FEW
 
 
 def _chain(study: Mapping[str, Any]) -> str:

@@ -26,6 +26,8 @@ class Number(NamedTuple):
     remark: str = ""
     digits: int = 4
     """Significant digits where there is no error."""
+    least: bool = False
+    """Whether the value is known to read low."""
 
     @property
     def shown(self) -> str:
@@ -33,7 +35,7 @@ class Number(NamedTuple):
         if not math.isfinite(self.value):
             return "not defined"
         text = with_error(self.value, self.error, self.digits)
-        return f"{text} {self.unit}".rstrip()
+        return f"{'at least ' if self.least else ''}{text} {self.unit}".rstrip()
 
     def noted(self, remark: str) -> "Number":
         """The number with a remark before the one that it has."""
@@ -100,6 +102,13 @@ class Page(NamedTuple):
     links: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     """Of every run its name and (what, relative path)."""
     made_by: str = ""
+
+    @property
+    def numbered(self) -> bool:
+        """Whether any section has numbers, whose errors want an explanation."""
+        return any(
+            isinstance(c, Number) for s in self.sections for t in s.tables for _, cs in t.rows for c in cs
+        )
 
     @property
     def warned(self) -> tuple[Warned, ...]:

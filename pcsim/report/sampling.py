@@ -149,11 +149,14 @@ def _verdict(run: Subject, found: xr.Dataset) -> str:
     good = float((found["rhat"] <= convergence.RHAT).mean())
     if good == 1:
         return f"{run.label}: the chains agree, but some units have fewer than 400 effective draws."
-    return (
+    told = (
         f"{run.label}: not shown. Split R-hat is at most 1.01 in {good:.0%} of the units (worst "
         f"{float(found['rhat'].max()):.3g}): chains of {found.attrs['steps']} entries are short against a memory of "
-        f"{float(found['integrated_time'].median()):.3g} (median), or have not settled."
+        f"{float(found['integrated_time'].median()):.3g} (median), or have not settled"
     )
+    if (least := float(found["ess"].min())) >= convergence.ESS:
+        return f"{told}. All chains together amount to at least {least:.0f} effective draws of every unit."
+    return f"{told}."
 
 
 def _rest_words(label: str, share: float) -> str:

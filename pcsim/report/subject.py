@@ -108,6 +108,10 @@ class Subject(NamedTuple):
         if node not in places or name not in places[node].data_vars:
             raise Missing(f"{self.label}: {path} was not recorded")
         value = places[node].to_dataset()[name]
+        if (
+            "label" in tree.coords and "image" in value.dims
+        ):  # groups inherit only coordinates that are indexes
+            value = value.assign_coords(label=("image", tree["label"].to_numpy()))
         if "step" not in value.dims and any(str(d).startswith("step_") for d in value.dims):
             spaced = next(str(d) for d in value.dims if str(d).startswith("step_"))
             value = value.rename({spaced: "step"})

@@ -62,7 +62,7 @@ class Plan(NamedTuple):
 
 def build(loaded: LoadedStudy) -> Plan:
     """The plan of a study; raises `StudyError` or `CircuitError` at whatever cannot run as written."""
-    loaded = _self_contained(loaded)
+    loaded = self_contained(loaded)
     study, source = loaded.study, loaded.source
     circuit = circuit_of(loaded)
     check_engine(circuit, source, study)
@@ -100,7 +100,7 @@ def phases_of(loaded: LoadedStudy, circuit: Circuit) -> tuple[Written, ...]:
     return phases
 
 
-def _self_contained(loaded: LoadedStudy) -> LoadedStudy:
+def self_contained(loaded: LoadedStudy) -> LoadedStudy:
     """The study with the numbers of its CSV files in place: they decide its results, not the files' names."""
     if loaded.study.stimulus is None:
         return loaded

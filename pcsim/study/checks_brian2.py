@@ -9,6 +9,7 @@ import torch
 from pcsim.circuit.source import Path_, Source
 from pcsim.engines.brian2 import memory
 from pcsim.engines.brian2.outline import Outline, outline_network
+from pcsim.engines.brian2.plasticity import learned_names
 from pcsim.engines.brian2.refusals import TimeStepError, check_curvature
 from pcsim.engines.brian2.targets import check_target
 from pcsim.engines.torch.target import Clamp
@@ -34,7 +35,9 @@ def check_simulation(plan: "Plan") -> None:
     with at(source, ("codegen",) if study.codegen else ("engine",)):
         check_target(simulator.codegen)
     if simulator.codegen == "cpp_standalone":
-        _check_one_phase(plan)
+        _check_compiled(plan)
+    with at(source, ("plasticity",)):
+        learned_names(plan.circuit, simulator.plasticity)
     phases = _held(plan)
     everywhere = set(phases[0]).intersection(*phases)
     switched = {n for held in phases for n in held} - everywhere
@@ -68,9 +71,13 @@ def _check_states(outline: Outline, rows: int, plan: "Plan") -> None:
     memory.check_memory(memory.Extent(rows, shapes, tuple(outline.texts), roles.free), steps, memory.LIMIT)
 
 
-def _check_one_phase(plan: "Plan") -> None:
-    """A compiled program runs without Python, so nothing can change at an onset."""
+def _check_compiled(plan: "Plan") -> None:
+    """A compiled program runs without Python, so nothing can change at an onset, and nothing is read on the way."""
     record, source = plan.study.record, plan.loaded.source
+    if plan.study.plasticity is not None:
+        source.fail(
+            ("plasticity",), "a compiled program does not hand back what it learned; use codegen: cython"
+        )
     reason = (
         "codegen: cpp_standalone runs without Python, so nothing can change between its first step and its last; "
         "use codegen: cython, or record one phase"

@@ -64,8 +64,7 @@ def record_on_brian2(
         )
         _simulate(session, simulator, player)
         if any(v.path == "energy_minimum" for v in writer.layout.static):
-            bound = session.program.bind(session.params)
-            writer.put_static({"energy_minimum": least_energy(session, bound, chain, player.last)})
+            writer.put_static({"energy_minimum": least_energy(session, player.bound, chain, player.last)})
 
 
 def switched_nodes(schedule: Schedule) -> tuple[str, ...]:
@@ -122,7 +121,7 @@ class Player:
     ) -> None:  # fmt: skip
         self._session, self._schedule = session, session.timeline
         self.noise: Rng = chain if session.noise == WHITE else Filter(chain, session.noise)
-        self._bound = session.program.bind(session.params)
+        self.bound = session.program.bind(session.params)
         self._chain, self._watching, self._buffer, self._tick = chain, watch, buffer, tick
         self._info = Info(0.0 if session.simulator is None else session.simulator.step_size)
         self._simulation: Simulation | None = None
@@ -164,7 +163,7 @@ class Player:
         session, phase = self._session, self._schedule.phases[index]
         past = session.program.circuit.past
         known = {} if before is None else {n: before[of] for n, of in past.items()}
-        self.target = target_of(session, self._bound, phase, known)
+        self.target = target_of(session, self.bound, phase, known)
         sweeps = sweeps_of(session, phase.held)
         begun = self._schedule.onsets[index] > 0
         self.start = phase_start(session, phase, self.target, self._chain, sweeps, before, begun=begun)
@@ -192,8 +191,22 @@ class Player:
         simulation.drive({name: (mean, 1 / variance) for name, (mean, variance) in pull.items()})
         return simulation.errors
 
+    def _learn(self) -> None:
+        """Evaluate with the weights of this moment from now on."""
+        session, simulator = self._session, self._session.simulator
+        if self._simulation is None or simulator is None or simulator.plasticity is None:
+            return
+        params = self._simulation.learned(session.params)
+        asked, bound = self._asked, session.program.bind(params)
+        self.bound = bound
+        clamp, rows = self.target.clamp, self.target.rows
+        self.target = CircuitTarget(bound, clamp, rows, mobility=session.mobility)
+        self._asked = asked.on(self.target) if isinstance(asked, Driven) else self.target
+        if self.shown(self._until) == self._schedule.last and self._step == self._until:
+            simulator.keep(params)
+
     def _see(self, step: int, values: State, errors: State) -> None:
-        shown = self.shown(step)
+        shown, self._step = self.shown(step), step
         position = {n: torch.from_numpy(values[n]) for n in self.target.free}
         seen = shown in self._schedule.steps(self._index)
         due = self._buffer.due(shown) if seen else ()
@@ -214,6 +227,7 @@ class Player:
         own = {n: torch.from_numpy(errors[n]) for n in names}
         if not checked and not any(path.rpartition("/")[2] in FROM_THE_ENERGY for path in due):
             return Point({}, None, Evaluation(own, None, None))
+        self._learn()
         found = self._asked.evaluate(position, True)
         return found._replace(aux=found.aux._replace(errors=own))
 

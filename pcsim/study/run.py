@@ -3,6 +3,7 @@
 import io
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,10 @@ def _work(
         learner = learner_of(plan, params, n_train, materials.clamping.masks)
         progress = checkpoint.restore(run_to, learner)
     metrics = Metrics(run_to.metrics, progress.update)
-    if learner is None or progress.update:  # a kill may have struck between the checkpoint and the weights
+    # a recording that learns has left better weights than the first ones; those of a checkpoint may be missing, where
+    # a kill struck between the two files
+    taught = plan.study.plasticity is not None and run_to.weights.exists()
+    if (learner is None and not taught) or progress.update:
         checkpoint.save_weights(run_to.weights, params)
     with reporter.task("learning", stops.last, progress.update) as advance:
         for update in stops.all():
@@ -179,6 +183,9 @@ def record(
 ) -> None:
     """The recording pass at one update; a trace that is there already is continued where it ended."""
     session, layout = session_of(plan, materials, params)
+    if session.simulator is not None:
+        keep = partial(checkpoint.save_weights, run_to.weights)
+        session = session._replace(simulator=session.simulator._replace(keep=keep))
     update = milestones_of(plan).recording[index]
     total = session.spontaneous + session.steps + 1
     writer = TraceWriter(run_to.trace, layout, update=index if layout.updates else 0)

@@ -164,6 +164,22 @@ class NoiseOptions(Strict):
     shot: Shot | None = None
 
 
+class PlasticityOptions(Strict):
+    """Learning while the network of brian2 runs: local rules of single synapses and error units.
+
+    The recording is then the lesson: what its chains learned is the run's weights.
+    """
+
+    step_size: Annotated[float, Field(gt=0)]
+    """θ ← θ + step_size · error × presynaptic activity, at every learning step."""
+    precision_step_size: Annotated[float, Field(gt=0)] | None = None
+    """Σ ← Σ + precision_step_size · (ε Σ ε − 1); default: `step_size`."""
+    every: Positive = 1
+    """Steps between two learning steps."""
+    parameters: list[str] | None = None
+    """Which move, by their names in the weights (`z->x.0.weight`); default: all that the circuit lets learn."""
+
+
 class LogLikelihood(Strict):
     """log p(x) of held-out images by annealed importance sampling or by importance weights of the encoder."""
 
@@ -218,6 +234,8 @@ class Study(Strict):
     stimulus: list[dict[str, Any]] | None = None
     """The schedule of the recording: phases (`PhaseSpec`) and repeats."""
     noise: NoiseOptions | None = None
+    plasticity: PlasticityOptions | None = None
+    """Learning during the recording (brian2)."""
     learning: Learning | None = None
     record: Record | None = None
     evaluation: Evaluation = Evaluation()

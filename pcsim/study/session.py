@@ -1,7 +1,7 @@
 """What a recording pass is, and what its trace holds: one circuit, a few images, phases, probes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pcsim.circuit.distributions import DiscretisedGaussian, Gaussian, StudentT
 from pcsim.circuit.graph import Circuit
+from pcsim.engines.brian2.network import Plasticity
 from pcsim.engines.torch.program import NodePlan, Params, Program
 from pcsim.engines.torch.starts import Map
 from pcsim.errors import StudyError, nearest
@@ -33,6 +34,10 @@ class Wanted(NamedTuple):
     every: int = 1
 
 
+def nothing_kept(params: Params) -> None:
+    """Forgets what was learned."""
+
+
 class Simulator(NamedTuple):
     """How a neural simulator steps a session."""
 
@@ -42,6 +47,9 @@ class Simulator(NamedTuple):
     """dt/tau of the nodes that state no tau."""
     codegen: str = "numpy"
     noise_on: Literal["values", "errors"] = "values"
+    plasticity: Plasticity | None = None
+    keep: Callable[[Params], None] = nothing_kept
+    """What becomes of learned parameters, in torch's form; called before the last step is written."""
 
 
 class Session(NamedTuple):

@@ -61,10 +61,12 @@ def test_every_circuit_says_what_it_is_and_its_edges_fit(path: Path) -> None:
     data = YAML(typ="safe").load(path)
     nodes = data["nodes"]
     assert data["description"]
+    # a past node has the shape of the node that it remembers
+    shapes = {name: tuple(nodes[node.get("past", name)]["shape"]) for name, node in nodes.items()}
     for kind in ("edges", "encoder"):
         for edge in data.get(kind, []):
-            ends = chain_shapes(layers(edge["layers"]), tuple(nodes[edge["from"]]["shape"]))
-            first, *rest = nodes[edge["to"]]["shape"]
+            ends = chain_shapes(layers(edge["layers"]), shapes[edge["from"]])
+            first, *rest = shapes[edge["to"]]
             assert ends[-1] == (first * (2 if kind == "encoder" else 1), *rest)
 
 

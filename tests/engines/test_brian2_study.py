@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from pcsim.cli import app
 from pcsim.errors import Divergence
-from pcsim.study import build, load, run, training
+from pcsim.study import build, checkpoint, load, run, training
 from pcsim.study.directory import RunDirectory, read_manifest
 from pcsim.study.reporter import Silent
 from pcsim.study.stopping import Stopper
@@ -170,24 +170,28 @@ class _Killed(BaseException):
     """A kill that leaves everything as it stands: no handler catches it, `finally` blocks aside."""
 
 
+def _dying(see: Callable[..., None], after: int) -> Callable[..., None]:
+    """As `see`, so many times; then a kill."""
+    counter = itertools.count()
+
+    def dying(*arguments: Any) -> None:
+        if next(counter) == after:
+            raise _Killed
+        see(*arguments)
+
+    return dying
+
+
 @pytest.mark.parametrize("after", [0, 6, 17])
 def test_killed_recording_goes_on_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     file, words = write(tmp_path), ["engine=brian2"]
     whole = in_process(file, words, tmp_path / "whole")
-    counter = itertools.count()
     from pcsim.study import recording_brian2
 
-    see = recording_brian2.Player._see
-
-    def dying(self: Any, *arguments: Any) -> None:
-        if next(counter) == after:
-            raise _Killed
-        see(self, *arguments)
-
     with monkeypatch.context() as patch:
-        patch.setattr(recording_brian2.Player, "_see", dying)
+        patch.setattr(recording_brian2.Player, "_see", _dying(recording_brian2.Player._see, after))
         with pytest.raises(_Killed):
             in_process(file, words, tmp_path / "pieces")
     pieces = in_process(file, words, tmp_path / "pieces")
@@ -221,8 +225,11 @@ REFUSALS = {
                "study.yaml:6: inference.kernel: brian2 runs langevin"),
     "preconditioner": ("preconditioner: none", "preconditioner: frozen", CIRCUIT,
                        "study.yaml:7: inference.preconditioner: brian2 takes none"),
-    "evaluation": ("record:", "evaluation: {samples: 3}\nrecord:", CIRCUIT,
-                   "study.yaml:10: evaluation: images are measured on torch"),
+    "reconstruction": ("record:", "evaluation: {reconstruction: {images: 1}}\nrecord:", CIRCUIT,
+                       "study.yaml:10: evaluation.reconstruction: it is made by chains of torch"),
+    "evaluation before the lesson": (
+        "record:", "plasticity: {step_size: 0.1}\nevaluation: {samples: 3}\nrecord:", CIRCUIT,
+        "study.yaml:11: evaluation: it would measure the weights before"),
     "device": ("dt: 1 ms", "device: cuda", CIRCUIT, "study.yaml:4: device: brian2 runs on the CPU"),
     "unit of dt": ("dt: 1 ms", "dt: 1 mV", CIRCUIT, "study.yaml:4: dt: expected a positive time"),
     "unit of tau": ("", "", CIRCUIT.replace("25 ms", "25 Hz"),
@@ -248,6 +255,10 @@ REFUSALS = {
                         "node z: noise.on: errors needs error_tau at every node"),
     "onset in a compiled program": ("dt: 1 ms", "dt: 1 ms\ncodegen: cpp_standalone", CIRCUIT,
                                     "study.yaml:14: record.spontaneous: codegen: cpp_standalone runs without Python"),
+    "compiled plasticity": ("dt: 1 ms", "dt: 1 ms\ncodegen: cpp_standalone\nplasticity: {step_size: 0.1}",
+                            CIRCUIT, "study.yaml:6: plasticity: a compiled program does not hand back"),
+    "plastic parameter": ("dt: 1 ms", "dt: 1 ms\nplasticity: {step_size: 0.1, parameters: [z->h.0.weigt]}",
+                          CIRCUIT, "study.yaml:5: plasticity: plasticity.parameters: no 'z->h.0.weigt' to learn"),
     "code target": ("dt: 1 ms", "dt: 1 ms\ncodegen: cyton", CIRCUIT, "study.yaml:5: codegen: input should be 'numpy'"),
 }  # fmt: skip
 
@@ -356,6 +367,74 @@ def _wait(there: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None
         assert process.poll() is None, "it ended before it could be stopped"
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+LESSON = """\
+seed: 0
+circuit:
+  nodes:
+    z: {shape: [1], distribution: gaussian}
+    x: {shape: [1], distribution: gaussian}
+    y: {shape: [1], distribution: gaussian}
+  edges:
+    - {from: z, to: x, layers: [{linear: {weight: [[0.5]]}}]}
+    - {from: x, to: y, layers: [{linear: {weight: [[1.0]]}}]}
+clamp: {z: 2.0, x: 3.0}
+engine: brian2
+plasticity: {step_size: 0.01, parameters: [z->x.0.weight]}
+inference: {kernel: {name: langevin, step_size: 0.1, temperature: 0.0}, preconditioner: none, steps: 1}
+record: {images: 1, chains: 2, steps: 40, block: 8, probes: [{read: [value, energy], nodes: [x, y]}]}
+"""
+
+
+def test_plasticity_learns_while_it_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """w ← w + η (x − w z) z with z and x held: x − w z = (x − w₀ z)(1 − η z²)^n, and the energy is that of its square.
+
+    The weights of the run are those after its last step, also where it was killed before.
+    """
+    file = write(tmp_path, LESSON)
+    trace = in_process(file, [], tmp_path / "whole")
+    steps = np.arange(41)
+    error = (3.0 - 0.5 * 2.0) * (1 - 0.01 * 4.0) ** steps
+    expected = 0.5 * error**2 + 0.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(trace["x/energy"].values, np.broadcast_to(expected, (1, 2, 41)), rtol=1e-12)
+    weights = checkpoint.load_weights(tmp_path / "whole")
+    np.testing.assert_allclose(weights["z->x.0.weight"], [[(3.0 - error[-1]) / 2.0]], rtol=1e-12)
+    from pcsim.study import recording_brian2
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recording_brian2.Player, "_see", _dying(recording_brian2.Player._see, 20))
+        with pytest.raises(_Killed):
+            in_process(file, [], tmp_path / "pieces")
+    in_process(file, [], tmp_path / "pieces")
+    again = checkpoint.load_weights(tmp_path / "pieces")
+    assert torch.equal(again["z->x.0.weight"], weights["z->x.0.weight"])
+    loaded = in_process(file, ["plasticity=", f"weights={tmp_path / 'whole'}"], tmp_path / "loaded")
+    np.testing.assert_allclose(loaded["x/energy"].values, expected[-1], rtol=1e-12)
+
+
+def test_leaky_errors_in_a_study_follow_bogacz(tmp_path: Path) -> None:
+    """tau dv/dt = −e_v + 2 v e_u, tau_ε de/dt = (z − η) − Σ e, by hand from the recorded start."""
+    study = """\
+circuit:
+  nodes:
+    v: {shape: [1], distribution: gaussian, mean: 3.0, tau: 1 s, error_tau: 1 s}
+    u: {shape: [1], distribution: {gaussian: {precision: 0.5}}, tau: 1 s, error_tau: 1 s}
+  edges: [{from: v, to: u, layers: [square, {linear: {weight: [[1.0]]}}]}]
+clamp: {u: 2.0}
+engine: brian2
+dt: 10 ms
+inference: {kernel: {name: langevin, step_size: 0.01, temperature: 0.0}, preconditioner: none, steps: 1}
+record: {images: 1, chains: 1, steps: 300, probes: [{read: [value, error], nodes: [v, u]}, {read: energy}]}
+"""
+    trace = in_process(write(tmp_path, study), [], tmp_path / "out")
+    v, e, f = float(trace["v/value"].values[0, 0, 0, 0]), 0.0, 0.0
+    for step in range(301):
+        found = [trace[path].values[0, 0, step, 0] for path in ("v/value", "v/error", "u/error")]
+        np.testing.assert_allclose(found, (v, e, f), atol=1e-10)
+        energy = 0.5 * (v - 3) ** 2 + 0.25 * (2 - v * v) ** 2 + np.log(2 * np.pi) - 0.5 * np.log(0.5)
+        np.testing.assert_allclose(trace["energy"].values[0, 0, step], energy, rtol=1e-10)
+        v, e, f = v + 0.01 * (2 * v * f - e), e + 0.01 * (v - 3 - e), f + 0.01 * (2 - v * v - 2 * f)
 
 
 HUNDRED = """\

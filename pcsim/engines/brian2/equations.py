@@ -9,7 +9,7 @@ Names inside the groups (p a parent, c a child of the node):
                 noise (a standard normal draw per step), held (1 = clamped entry); with delays past_<k> (z, k steps
                 ago), arriving_<c> the message as it sets out, came_<c>_<k> the same k steps ago
     error_<n>   z (linked), mu_<p> the share of p, bias_<p>, eta, eps, delta_<p> what goes back to p, held;
-                signed, positive, negative with split populations, a with adaptation; noise; where the precision
+                whole, positive, negative with split populations, a with adaptation; noise; where the precision
                 learns, sigma = 1/precision, and interneuron = sigma eps where errors are leaky
     layer_…     drive, bias, rate = φ(drive + bias), slope = φ'(drive + bias), back
 """
@@ -144,20 +144,20 @@ def error_lines(node: Error) -> list[str]:
     if node.adapting:
         error, leak = f"({error})/(1 + a)", f"{leak}*(1 + a)"
         lines.append("da/dt = (-a + strength*(0.5*(eta + abs(eta)))**2)/adaptation_tau : 1")
-    signed = "signed" if node.split else "eps"
+    whole = "whole" if node.split else "eps"
     if node.learns:
         lines += ["sigma : 1", "precision = 1/sigma : 1"]
     if node.slow:
-        inhibition = "interneuron" if node.learns else f"{leak}*{signed}"
+        inhibition = "interneuron" if node.learns else f"{leak}*{whole}"
         kick = f" + {leak}*sqrt(2*temperature*tau/dt)*noise" if node.noisy else ""
         lines += [
             f"gap = z - eta : 1 {STORED}",
-            f"d{signed}/dt = (gap - {inhibition}{kick})/error_tau : 1",
+            f"d{whole}/dt = (gap - {inhibition}{kick})/error_tau : 1",
             *(["noise : 1"] if node.noisy else []),
-            *([f"dinterneuron/dt = ({leak}*{signed} - interneuron)/error_tau : 1"] if node.learns else []),
+            *([f"dinterneuron/dt = ({leak}*{whole} - interneuron)/error_tau : 1"] if node.learns else []),
         ]
     else:
-        lines.append(f"{signed} = {f'held*({error})' if node.switched else error} : 1 {STORED}")
+        lines.append(f"{whole} = {f'held*({error})' if node.switched else error} : 1 {STORED}")
     lines += _split_lines() if node.split else []
     if node.switched:
         lines.append("held : 1")
@@ -172,7 +172,7 @@ def error_lines(node: Error) -> list[str]:
 
 def _split_lines() -> list[str]:
     """Rectified rates [baseline ± ε]₊, and what the circuit reads of them as its error."""
-    rates = {"positive": "(baseline + signed)", "negative": "(baseline - signed)"}
+    rates = {"positive": "(baseline + whole)", "negative": "(baseline - whole)"}
     lines = [f"{name} = 0.5*({x} + abs({x})) : 1 {STORED}" for name, x in rates.items()]
     read = "gain_positive*(positive - baseline) - gain_negative*(negative - baseline)"
     return [*lines, f"eps = {read} : 1 {STORED}"]

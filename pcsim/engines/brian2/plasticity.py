@@ -27,20 +27,20 @@ def learned_names(circuit: Circuit, plasticity: Plasticity | None) -> frozenset[
     """
     if plasticity is None:
         return frozenset()
-    limits.positive("learning.step_size", plasticity.step_size)
+    limits.positive("plasticity.step_size", plasticity.step_size)
     if plasticity.precision_step_size is not None:
-        limits.positive("learning.precision_step_size", plasticity.precision_step_size)
+        limits.positive("plasticity.precision_step_size", plasticity.precision_step_size)
     if plasticity.every < 1:
-        raise CircuitError(f"learning.every: {plasticity.every} must be a number of steps, 1 or more")
+        raise CircuitError(f"plasticity.every: {plasticity.every} must be a number of steps, 1 or more")
     known = Program(circuit).learned
     asked = known if plasticity.parameters is None else plasticity.parameters
     for name in asked:
         if name not in known:
-            raise CircuitError(f"learning.parameters: no {name!r} to learn; {nearest(name, known)}")
+            raise CircuitError(f"plasticity.parameters: no {name!r} to learn; {nearest(name, known)}")
         _check_local(circuit, name)
     if not asked:
         raise CircuitError(
-            "learning: the circuit has nothing to learn; give it weights, or learn: [precision]"
+            "plasticity: the circuit has nothing to learn; give it weights, or learn: [precision]"
         )
     return frozenset(asked)
 
@@ -53,7 +53,7 @@ def _check_local(circuit: Circuit, name: str) -> None:
             if isinstance(layer, SUMS) and not isinstance(layer, Linear):
                 raise CircuitError(
                     f"{name}: a {type(layer).__name__} shares one weight between many synapses, which no local rule "
-                    "keeps equal; learn on torch, or name what learns in learning.parameters"
+                    "keeps equal; learn on torch, or name what learns in plasticity.parameters"
                 )
             return
     node, _, parameter = name.partition(".")
@@ -62,7 +62,7 @@ def _check_local(circuit: Circuit, name: str) -> None:
     ):
         raise CircuitError(
             f"{name}: the local rule is that of a Gaussian's precision per unit; learn it on torch, or name what "
-            "learns in learning.parameters"
+            "learns in plasticity.parameters"
         )
 
 
@@ -94,7 +94,7 @@ def average_rows(brian2: Any, plan: Plan, arrays: Mapping[Learned, Any], clock: 
             if place.variable == "sigma" and not (live > 0).all():
                 raise Divergence(
                     round(float(clock.t / clock.dt)), place.name.partition(".")[0], float("nan"),
-                    "a variance fell to 0 or below: a smaller learning.precision_step_size",
+                    "a variance fell to 0 or below: a smaller plasticity.precision_step_size",
                 )  # fmt: skip
 
     return brian2.NetworkOperation(average, clock=clock, when="groups", order=AVERAGE, name="average_rows")
@@ -133,6 +133,6 @@ def places(
     there = {place.name for place in candidates}
     for name in sorted(names - there) if plasticity is not None and plasticity.parameters is not None else ():
         raise CircuitError(
-            f"learning.parameters: {name}: its node is discrete and not clamped, so nothing can be learned there"
+            f"plasticity.parameters: {name}: its node is discrete and not clamped, so nothing can be learned there"
         )
     return tuple(place for place in candidates if place.name in names)

@@ -25,6 +25,12 @@ class Driven:
             if name in target.free
         }
 
+    def on(self, target: CircuitTarget) -> "Driven":
+        """The same drive on another target."""
+        other = Driven(target, {}, 1)
+        other.pull = self.pull
+        return other
+
     @property
     def mobility(self) -> Mapping[str, float | Tensor]:
         """The circuit's own."""
