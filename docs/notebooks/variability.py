@@ -34,13 +34,13 @@ from pcsim.figures import variability
 #
 # One latent and one observed unit, linear and Gaussian: $z \sim \mathcal N(0.2, 1)$, $y \sim \mathcal N(2z, 1)$. When $y = 1$ appears, the mean of $z$
 # over trials relaxes to the posterior's as $e^{-\lambda t}$ with $\lambda = 5$, and its variance from 1 to 1/5 as $e^{-2\lambda t}$: quenching is twice
-# as fast as the response. In steps of $\gamma$ the rates are $-\ln(1-\gamma\lambda)$ and twice that. At $T = 0$ the trials agree from the start.
+# as fast as the response. In steps of $\gamma$ the rates are $-\ln(1-\gamma\lambda)$ and twice that. At $T = 0$ all trials agree, before and after.
 
 # %%
 GAMMA = 0.02
 traces = {
     name: pcsim.sample(
-        "../../circuits/mcpc_linear_1d.yaml", {"y": [[3.0]]}, pcsim.langevin(GAMMA, t), steps=150, chains=4000, spontaneous=400,
+        "../../circuits/mcpc_linear_1d.yaml", {"y": [[3.0]]}, pcsim.langevin(GAMMA, t), steps=150, chains=4000, spontaneous=1500,
         probes=(pcsim.Probe(("value",), nodes=("z",)),),
     )
     for name, t in (("vanilla PC", 0.0), ("Langevin PC", 1.0))
@@ -122,7 +122,7 @@ for s in (1.0, 5.0, 20.0):
         probes=(pcsim.Probe(("value",), nodes=("z",), every=50),), seed=int(s),
     )
     z = trace["z"]["value"]
-    ends = {"evoked": z.isel(step=[-1]), "spontaneous": z.sel(step=slice(-100, -1)).isel(step=[-1])}
+    ends = {"evoked": z.isel(step=-1), "spontaneous": z.sel(step=slice(-100, -1)).isel(step=-1)}
     name = f"stimuli of variance {s:g}"
     results[name] = spontaneous.spontaneous_divergence(ends["evoked"], ends["spontaneous"])
     rows[name] = {
@@ -188,7 +188,7 @@ for name, weights in (("trained", run.directory.path), ("untrained", None)):
             run.plan.circuit, images, pcsim.langevin(0.05), steps=400, chains=16, spontaneous=400, weights=weights, probes=probes
         )
         z = trace["z"]["value"]
-        last[name, shown] = z.isel(step=[-1]), z.sel(step=slice(-100, -1)).isel(step=[-1])
+        last[name, shown] = z.isel(step=-1), z.sel(step=slice(-100, -1)).isel(step=-1)
 
 rows, results = {}, {}
 for (name, shown), (evoked, silent) in last.items():

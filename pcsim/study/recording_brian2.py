@@ -45,7 +45,9 @@ def record_on_brian2(
     """As `pcsim.study.recording.record`, in float64 on the CPU.
 
     Draws come from the same streams in the same order as on torch, so a float64 study gives the same numbers to
-    rounding. A pass that was cut short is simulated again from its start, and what is written already is skipped.
+    rounding. Values and errors are the network's; energy, drift and gradient norm are those of the circuit's density at
+    these values, also where error units, delays or feedback weights make the network move otherwise. A pass that was
+    cut short is simulated again from its start, and what is written already is skipped.
     """
     session = _in_double(session)
     simulator = session.simulator

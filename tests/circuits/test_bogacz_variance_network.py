@@ -48,7 +48,7 @@ def learned(
     return kept
 
 
-@pytest.mark.parametrize("second", [3.0, 5.0])
+@pytest.mark.parametrize("second", [3.0, pytest.param(5.0, marks=pytest.mark.slow)])
 def test_the_network_finds_the_variance_that_torch_finds(second: float) -> None:
     """Oracle: the fixed point of the chain with its own step, near the truth s − 1; 4 s.e. of 5 runs from two sides."""
     exact = fixed_point(second, STEP)

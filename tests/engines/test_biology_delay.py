@@ -193,3 +193,12 @@ def test_every_step_of_delayed_edges_compiled(tmp_path: Path) -> None:
 def test_delays_that_no_line_of_steps_holds(delay: str, message: str) -> None:
     with pytest.raises(CircuitError, match=message):
         network(loop(1.0, delay), Dynamics(1e-3, 0.01), 1, {"x": [0.0]})
+
+
+def test_delay_lines_that_do_not_fit_are_refused() -> None:
+    """800 steps of 3 million rows, there and back: 38 GB."""
+    circuit, parts = load_circuit(loop(1.0, "800 ms")), parameters(loop(1.0, "800 ms"))
+    with pytest.raises(CircuitError, match=r"edge z->x: delay lines of all edges take about 38\.4 GB"):
+        plan_network(
+            circuit, parts, Clamp({"x": torch.zeros(1, 1)}), 3_000_000, Dynamics(1e-3, 0.01), memory_limit=5e9
+        )

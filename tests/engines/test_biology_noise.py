@@ -15,7 +15,7 @@ from tests.engines.brian_runs import Array, assert_covariance, euler_covariance,
 from tests.exact.test_noise import coloured_variance
 
 DT = 1e-3
-ROWS = 6000
+ROWS = 4000
 
 
 def one(variance: float, error_tau: str | None = None, **more: Any) -> dict[str, Any]:
@@ -69,9 +69,9 @@ def test_noise_on_one_error_is_exact_at_any_time_constant(variance: float, error
     assert s[0, 1] == pytest.approx(0, abs=1e-10)
 
 
-@pytest.mark.parametrize("ratio", [0.2, 2.0])
+@pytest.mark.parametrize("ratio", [pytest.param(0.2, marks=pytest.mark.slow), 2.0])
 def test_noise_on_the_error_of_one_node(ratio: float) -> None:
-    """Oracle: the discrete Lyapunov equation of the Euler chain of (z, ε); 4 s.e. of 6000 rows."""
+    """Oracle: the discrete Lyapunov equation of the Euler chain of (z, ε); 4 s.e. of 4000 rows."""
     variance = 2.0
     description = one(variance, f"{100 * ratio:g} ms")
     simulation = network(description, Dynamics(DT, DT, noise_on="errors"), ROWS)
@@ -82,7 +82,7 @@ def test_noise_on_the_error_of_one_node(ratio: float) -> None:
     assert expected[0, 0] == pytest.approx(variance, rel=0.1)
 
 
-@pytest.mark.parametrize("ratio", [0.2, 2.0])
+@pytest.mark.parametrize("ratio", [0.2, pytest.param(2.0, marks=pytest.mark.slow)])
 def test_noise_on_the_errors_of_two_nodes_is_another_law(ratio: float) -> None:
     """Σ = (1, .1), w = 2: the posterior variance is .0244, and this chain has Lyapunov's instead."""
     variances, weight = (1.0, 0.1), 2.0
@@ -115,9 +115,11 @@ def test_slow_errors_add_tau_over_the_variance() -> None:
     assert s[0, 0] == pytest.approx(0.115, abs=5e-4)
 
 
-@pytest.mark.parametrize(("variances", "ratio"), [((1.0, 1.0), 0.2), ((1.0, 0.1), 0.05)])
+@pytest.mark.parametrize(
+    ("variances", "ratio"), [pytest.param((1.0, 1.0), 0.2, marks=pytest.mark.slow), ((1.0, 0.1), 0.05)]
+)
 def test_slow_errors_heat_the_values(variances: tuple[float, float], ratio: float) -> None:
-    """Oracle: the discrete Lyapunov equation of the Euler chain of (z, ε_z, ε_x); 4 s.e. of 6000 rows."""
+    """Oracle: the discrete Lyapunov equation of the Euler chain of (z, ε_z, ε_x); 4 s.e. of 4000 rows."""
     weight, step = 2.0, 0.2e-3
     description = pair(variances, weight, f"{100 * ratio:g} ms")
     simulation = network(description, Dynamics(step, step), ROWS, {"x": [0.0]})
@@ -131,7 +133,7 @@ def test_slow_errors_heat_the_values(variances: tuple[float, float], ratio: floa
 
 @pytest.mark.parametrize("colour_steps", [10.0, 40.0])
 def test_coloured_noise_cools_the_values(colour_steps: float) -> None:
-    """T/(λ(1 + λτ_s)), here with Euler's own step in it; λ = 2, tau = 100 ms, 4 s.e. of 6000 rows."""
+    """T/(λ(1 + λτ_s)), here with Euler's own step in it; λ = 2, tau = 100 ms, 4 s.e. of 4000 rows."""
     simulation = network(one(0.5), Dynamics(0.5e-3, 1.0), ROWS)
     simulation.run(stream(simulation, Noise(colour_steps)), 1500)
     expected = coloured_variance(0.005, 1.0, colour_steps)

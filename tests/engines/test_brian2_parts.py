@@ -11,10 +11,10 @@ from pcsim.circuit.layers import LAYERS
 from pcsim.circuit.layers.activations import ACTIVATIONS
 from pcsim.circuit.layers.chain import chain_forward, split_parameters
 from pcsim.circuit.read import load_circuit
+from pcsim.engines.brian2.memory import check_memory
 from pcsim.engines.brian2.network import Dynamics, Plan
 from pcsim.engines.brian2.plan import plan_network
 from pcsim.engines.brian2.simulation import Simulation, State
-from pcsim.engines.brian2.memory import check_memory
 from pcsim.engines.brian2.targets import check_target
 from pcsim.engines.brian2.unroll import rate, synapse_count, unroll
 from pcsim.engines.torch.program import Params, Program

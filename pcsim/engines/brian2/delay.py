@@ -5,7 +5,10 @@ child c of k steps ago. Both are exact, for they move one place at every step. A
 stood where it starts, and no message is on its way.
 """
 
-from pcsim.circuit.graph import Edge
+import math
+from collections.abc import Sequence
+
+from pcsim.circuit.graph import Circuit, Edge
 from pcsim.circuit.times import seconds
 from pcsim.errors import CircuitError
 
@@ -33,3 +36,15 @@ def delay_steps(edge: Edge, dt: float) -> int:
             "take a longer dt"
         )
     return steps
+
+
+def check_lines(edges: Sequence[Edge], circuit: Circuit, rows: int, dt: float, limit: float) -> None:
+    """Raise `CircuitError` for a delay that is no number of steps, or where delay lines exceed `limit` bytes."""
+    places = {e.key: math.prod(circuit.nodes[e.parent].shape) * delay_steps(e, dt) for e in edges}
+    total = 2.0 * 8 * rows * sum(places.values())
+    if total > limit:
+        largest = max(places, key=lambda key: places[key])
+        raise CircuitError(
+            f"edge {largest}: delay lines of all edges take about {total / 1e9:.1f} GB for {rows} rows, more than "
+            f"{limit / 1e9:.1f} GB; use a longer dt, or fewer images and chains"
+        )

@@ -144,7 +144,7 @@ def error_lines(node: Error) -> list[str]:
     if node.adapting:
         error, leak = f"({error})/(1 + a)", f"{leak}*(1 + a)"
         lines.append("da/dt = (-a + strength*(0.5*(eta + abs(eta)))**2)/adaptation_tau : 1")
-    whole = "whole" if node.split else "eps"
+    whole = "whole" if node.split else "eps"  # `signed` would be a keyword of C++
     if node.learns:
         lines += ["sigma : 1", "precision = 1/sigma : 1"]
     if node.slow:

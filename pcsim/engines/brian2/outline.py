@@ -9,7 +9,7 @@ from pcsim.circuit.distributions.base import LocalText, Textual
 from pcsim.circuit.graph import Circuit, Edge, Node
 from pcsim.circuit.layers.chain import Split, split_parameters
 from pcsim.engines.brian2 import memory
-from pcsim.engines.brian2.delay import delay_steps
+from pcsim.engines.brian2.delay import check_lines
 from pcsim.engines.brian2.network import Dynamics
 from pcsim.engines.brian2.plasticity import learned_names
 from pcsim.engines.brian2.refusals import check_clamp, check_names, check_noise, check_time_steps
@@ -55,8 +55,7 @@ def outline_network(
     edges = [e for e in circuit.edges if e.child in roles.nodes]
     texts = {n: _text(node, params) for n, node in roles.nodes.items() if node.past is None}
     check_time_steps(roles.nodes, texts, dynamics.dt)
-    for edge in edges:
-        delay_steps(edge, dynamics.dt)
+    check_lines(edges, circuit, rows, dynamics.dt, memory_limit)
     memory.check(edges, split, circuit, texts, rows, memory_limit)
     return Outline(roles, texts, edges, split, learned_names(circuit, dynamics.plasticity))
 
