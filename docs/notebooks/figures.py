@@ -109,9 +109,15 @@ rho = convergence.autocorrelation(value, lags=100)
 timescale_figures.autocorrelation({"LPC": rho}, {"LPC": convergence.effective_sample_size(value)})
 
 # %%
-found = spectra.power_spectrum(z.isel(image=0, unit=0).sel(step=slice(50, None)), interval=0.03)
-reference = spectra.vector_ou_spectrum(found["frequency"], PRECISION).isel(unit=0)
-timescale_figures.spectrum({"LPC": found}, {"OU": reference}, per="unit of time")
+lone = pcsim.sample(
+    "../../circuits/mcpc_linear_1d.yaml", {"y": [[1.0]]}, pcsim.langevin(0.02), 6000, chains=32, probes=PROBES[:1]
+)["z"]["value"].isel(image=0)
+found = spectra.power_spectrum(lone.sel(step=slice(200, None)), interval=0.02)
+references = {
+    "OU, rate λ = 5": spectra.ou_spectrum(found["frequency"], 5.0),
+    "its Langevin step": spectra.langevin_spectrum(found["frequency"], 5.0, 0.02),
+}
+timescale_figures.spectrum({"LPC": found}, references, per="unit of time")
 
 # %%
 phase = chain[1.0]["phase"]
@@ -123,9 +129,19 @@ timescale_figures.timescales(levels)
 timescale_figures.murray_fit(timescales.intrinsic_timescale(timescales.trial_autocorrelation(value, lags=100)))
 
 # %%
-predicted = fluctuation.response(value, 1.0, GAMMA, lags=60)
-pushed = fluctuation.response(z1[1.0]["value"].isel(chain=slice(0, 32)), 1.0, GAMMA, lags=60)
-timescale_figures.effective_temperature(fluctuation.effective_temperature(predicted, pushed["step"]), 1.0)
+# the same draws twice, once with another stimulus from step 0 on: a push of W · 0.5 = 1 on z
+held = {"show": {"y": [1.0]}, "steps": 300, "onset": "none"}
+answers = [
+    pcsim.sample(
+        "../../circuits/mcpc_linear_1d.yaml", {"y": [[1.0]]}, pcsim.langevin(0.02), chains=64, probes=PROBES[:1],
+        stimulus=[held, {"show": {"y": [y]}, "steps": 60, "onset": "none"}],
+    )["z"]["value"].isel(image=0)
+    for y in (1.0, 1.5)
+]
+moved = (answers[1] - answers[0]).mean("chain").isel(step=slice(-61, None))
+predicted = fluctuation.response(lone, 1.0, 0.02, lags=61)
+measured = moved.rename(step="lag").assign_coords(lag=predicted["lag"].to_numpy())
+timescale_figures.effective_temperature(fluctuation.effective_temperature(predicted, measured), 1.0)
 
 # %% [markdown]
 # ## Variability
@@ -306,7 +322,10 @@ pair = {
 def shown(*phases):
     """Mean state under a sequence of (stimulus, steps)."""
     stimulus = [{"show": {"x": list(x)}, "steps": n, "onset": "none"} for x, n in phases]
-    seen = pcsim.sample(pair, {"x": [[0.0, 0.0]]}, pcsim.langevin(0.05), chains=2000, stimulus=stimulus, probes=PROBES)
+    probes, seed = (pcsim.Probe(("value",), ("z",)),), phases[0][1]
+    seen = pcsim.sample(
+        pair, {"x": [[0.0, 0.0]]}, pcsim.langevin(0.05), chains=20_000, stimulus=stimulus, probes=probes, seed=seed
+    )
     return seen["z"]["value"].isel(image=0)
 
 

@@ -152,7 +152,7 @@ variability.quenching(one)
 
 # %% [markdown]
 # Langevin PC: the spread before the image is the prior's, variance 1, and about a third of it is left in the posterior. Vanilla PC: all
-# trials fall to the prior's mode without a stimulus and go to one point with it. Its trace "quenches" too, from nothing to nothing.
+# trials fall to the prior's mode without a stimulus, so that all of them take the same path with it.
 #
 # ### Correlations
 #

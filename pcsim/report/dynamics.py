@@ -156,9 +156,10 @@ def variability(runs: Sequence[Subject]) -> Section:
 
 def quotient(before: Number, after: Number) -> Number:
     """after / before, with the error of a quotient of independent estimates."""
-    value = after.value / before.value
-    parts = ((n.error or 0.0) / n.value for n in (before, after))
-    return Number(value, abs(value) * math.hypot(*parts))
+    if before.value <= 0:
+        return Number(float("nan"))
+    value, errors = after.value / before.value, (after.error or 0.0, before.error or 0.0)
+    return Number(value, math.hypot(errors[0], value * errors[1]) / before.value)
 
 
 def _quenching(

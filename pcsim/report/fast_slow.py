@@ -88,18 +88,25 @@ def _ratio(runs: Sequence[Subject], noisy: Sequence[Subject]) -> Part:
     found, notes = each(noisy, drift_to_noise)
     if not found:
         return Part(notes=notes)
+    first = {s.label: _first(s, found[s.label]["ratio"]) for s in noisy if s.label in found}
+    late = {k: over_images(v["stationary"], error=_late_error(v)) for k, v in found.items()}
     rows = (
-        row("drift-to-noise ratio, first step", runs, {k: _first(v["ratio"]) for k, v in found.items()}),
-        row("drift-to-noise ratio, second half", runs, {k: over_images(v["stationary"], error=_late_error(v)) for k, v
-                                                         in found.items()}),
-    )  # fmt: skip
+        row("drift-to-noise ratio, first step", runs, first),
+        row("drift-to-noise ratio, second half", runs, late),
+    )
     return Part(
         rows, (picture(fast_slow_figures.drift_to_noise(quiet(found)), RATIO),), said(runs, found), notes
     )
 
 
-def _first(ratio: xr.DataArray) -> Number:
-    return over_images(ratio.isel(step=0))
+def _first(run: Subject, ratio: xr.DataArray) -> Number:
+    """At the first step; with one image the error is that over chains."""
+    square = run.evoked("gradient_norm").isel(step=0).astype(np.float64) ** 2
+    spread = float((square.std("chain", ddof=1) / square.mean("chain")).mean()) / np.sqrt(
+        square.sizes["chain"]
+    )
+    first = ratio.isel(step=0)
+    return over_images(first, error=float(first.mean()) * float(spread))
 
 
 def _late_error(found: xr.Dataset) -> float:
