@@ -27,6 +27,10 @@ class RunError(PcsimError, RuntimeError):
     """A run directory, checkpoint or trace that cannot be used."""
 
 
+class AnalysisError(PcsimError, ValueError):
+    """Arrays that an analysis cannot be done on: a dim that is missing, too few entries, names that differ."""
+
+
 class Divergence(PcsimError, RuntimeError):
     """A chain left the region in which the step size is stable."""
 

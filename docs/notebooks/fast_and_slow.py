@@ -13,9 +13,10 @@
 # %% [markdown]
 # # The fast sweep and the slow chain
 #
-# Inference begins with one pass of an encoder, the sweep at step 0, and goes on as a chain. What does each of the two do? The
-# model is that of the other notebooks: 8×8 digits, eight latents, an encoder trained from the chain (Jeffreys). It recorded 200
-# held-out images, 16 chains each, with 200 steps before the image and 500 after it.
+# Inference begins with one pass of an encoder, the sweep at step 0, and goes on as a chain. What does each of
+# the two do? The model is that of the other notebooks: 8×8 digits, eight latents, an encoder trained from the
+# chain (Jeffreys). It recorded 200 held-out images, 16 chains each, with 200 steps before the image and 500
+# after it.
 
 # %%
 # %load_ext pcsim.figures.notebook
@@ -42,18 +43,23 @@ evoked = value.sel(step=slice(0, None))
 # %%
 found = convergence.diagnostics(value.sel(step=slice(LATE, None)))
 print(f"split R-hat: median {float(found['rhat'].median()):.3f}, worst {float(found['rhat'].max()):.3f}")
-print(f"integrated time: median {float(found['integrated_time'].median()):.0f} steps, longest {float(found['integrated_time'].max()):.0f}")
+print(
+    f"integrated time: median {float(found['integrated_time'].median()):.0f} steps, longest {float(found['integrated_time'].max()):.0f}"
+)
 
 # %% [markdown]
-# A unit forgets its past in some tens of steps. Chains of a few hundred steps are then a dozen or so independent draws, too
-# few for each of them to have the mean of all (R-hat 1.01 wants hundreds). Averages over chains and images are sound; what is
-# said of single units and images is not, and the figures repeat that in red.
+# A unit forgets its past in some tens of steps. Chains of a few hundred steps are then a dozen or so
+# independent draws, too few for each of them to have the mean of all (R-hat 1.01 wants hundreds). Averages
+# over chains and images are sound; what is said of single units and images is not, and the figures repeat
+# that in red.
 #
 # ## How far is the sweep from where the chains end?
 #
-# Gaussian divergences between the law of $z_t$ over chains and the law of the last steps, taken from the *other* half of the
-# chains. A law of 8 latents is not fitted with 8 chains, so 12 images are inferred again with 200 chains. Beside them the same
-# images with their lower half covered in black, which the encoder has never seen.
+# Gaussian divergences between the law of $z_t$ over chains and the law of the last steps, taken from the
+# *other* half of the chains. A law of 8 latents is not fitted with 8 chains, so 12 images are inferred again
+# with 200 chains. Beside them the same images with their lower half covered in black, which the encoder has
+# never seen.
+
 
 # %%
 def inferred(images, **options):
@@ -74,19 +80,22 @@ for name, pictures in {"whole image": whole[:12], "lower half covered": covered[
 fast_slow_figures.divergences({name: found.sel(step=slice(0, 150)) for name, found in over_steps.items()})
 
 # %%
-sweep = pd.DataFrame({
-    name: {
-        f"KL({pair}), nats, {when}": float(found[kind].sel(step=steps).mean())
-        for kind, pair in (("reverse", "q‖p"), ("forward", "p‖q"))
-        for when, steps in (("at the sweep", slice(0, 0)), ("after 100 steps", slice(100, 150)))
+sweep = pd.DataFrame(
+    {
+        name: {
+            f"KL({pair}), nats, {when}": float(found[kind].sel(step=steps).mean())
+            for kind, pair in (("reverse", "q‖p"), ("forward", "p‖q"))
+            for when, steps in (("at the sweep", slice(0, 0)), ("after 100 steps", slice(100, 150)))
+        }
+        for name, found in over_steps.items()
     }
-    for name, found in over_steps.items()
-})
+)
 sweep.style.format(precision=2)
 
 # %% [markdown]
-# On whole images the sweep's factorised guess is about a nat off; on covered ones, which it never learnt, more than twice as much.
-# The chain, which knows the model and not the habit, brings both down to nothing that these many chains could tell from zero.
+# On whole images the sweep's factorised guess is about a nat off; on covered ones, which it never learnt,
+# more than twice as much. The chain, which knows the model and not the habit, brings both down to nothing
+# that these many chains could tell from zero.
 
 # %%
 start, end = (sweep.loc[f"KL(q‖p), nats, {when}"] for when in ("at the sweep", "after 100 steps"))
@@ -103,7 +112,9 @@ fast_slow_figures.log_joint({"LPC": change})
 # %%
 squared = progress.squared_gradient(trace["z"]["drift"].sel(step=slice(0, None)))
 ratio = progress.drift_to_noise(squared, GAMMA, dimension=8, after=LATE)
-print(f"drift-to-noise ratio at the sweep {float(ratio['ratio'].sel(step=0).mean()):.2f}, stationary {float(ratio['stationary'].mean()):.3f}")
+print(
+    f"drift-to-noise ratio at the sweep {float(ratio['ratio'].sel(step=0).mean()):.2f}, stationary {float(ratio['stationary'].mean()):.3f}"
+)
 fast_slow_figures.drift_to_noise({"LPC": ratio.sel(step=slice(0, 150))})
 
 # %% [markdown]
@@ -111,15 +122,19 @@ fast_slow_figures.drift_to_noise({"LPC": ratio.sel(step=slice(0, 150))})
 #
 # ## The Fast-Slow Index
 #
-# How much of the way from the prior to where the chain ends has the sweep already gone? The measure is minus half the squared
-# Mahalanobis distance to the law at which the other half of the chains ends: it grows also where log-probability must fall.
+# How much of the way from the prior to where the chain ends has the sweep already gone? The measure is minus
+# half the squared Mahalanobis distance to the law at which the other half of the chains ends: it grows also
+# where log-probability must fall.
+
 
 # %%
 def nearness(tested, law):
     """−½ (z − μ)ᵀ Σ⁻¹ (z − μ) for every draw."""
     inverse = xr.apply_ufunc(
-        np.linalg.inv, law["covariance"],
-        input_core_dims=[["unit", "unit_2"]], output_core_dims=[["unit", "unit_2"]],
+        np.linalg.inv,
+        law["covariance"],
+        input_core_dims=[["unit", "unit_2"]],
+        output_core_dims=[["unit", "unit_2"]],
     )
     away = tested.drop_vars("unit").astype(float) - law["mean"].drop_vars("unit", errors="ignore")
     inverse = inverse.drop_vars(["unit", "unit_2"], errors="ignore")
@@ -141,13 +156,14 @@ for name, found in index.items():
 recurrence.fast_slow_index(index)
 
 # %% [markdown]
-# The sweep does nearly all of the work here: the images are small, and the encoder has learnt from the very chains that follow
-# it. Where it is out of its depth the chain's share grows.
+# The sweep does nearly all of the work here: the images are small, and the encoder has learnt from the very
+# chains that follow it. Where it is out of its depth the chain's share grows.
 #
 # ## What can be read out, and when?
 #
-# A linear readout of the digit's class, trained and tested on different images, from single draws, from their running mean,
-# and from the encoder's mean. Open dots: labels shuffled among the images, which must stay at chance.
+# A linear readout of the digit's class, trained and tested on different images, from single draws, from their
+# running mean, and from the encoder's mean. Open dots: labels shuffled among the images, which must stay at
+# chance.
 
 # %%
 readout, steps = Readout(seed=0), [0, 2, 5, 10, 20, 50, 100, 200, 500]
@@ -161,35 +177,40 @@ decoded = {
 decoding_figures.decodability(decoded)
 
 # %% [markdown]
-# Single draws stay noisy for ever, by design: at $T = 1$ the accuracy of one draw may *fall* from the sweep to the posterior. The
-# running mean takes that noise out. With 200 images of ten classes the standard errors are about three points of accuracy.
+# Single draws stay noisy for ever, by design: at $T = 1$ the accuracy of one draw may *fall* from the sweep
+# to the posterior. The running mean takes that noise out. With 200 images of ten classes the standard errors
+# are about three points of accuracy.
 #
 # ## Do difficult images take longer?
 #
-# From the sweep, whole images are within the band of their stationary energy at once. So the chains are started from the prior:
-# how long until the energy is where it stays, and is that longer for some images?
+# From the sweep, whole images are within the band of their stationary energy at once. So the chains are
+# started from the prior: how long until the energy is where it stays, and is that longer for some images?
 
 # %%
 cold = inferred(whole[:100], steps=500, chains=64)["energy"]
 stationary = progress.long_run_line(cold.isel(chain=slice(1, None, 2)), after=LATE)
 time = equilibrium.equilibrium_time(cold.isel(chain=slice(0, None, 2)), stationary, window=40)
-difficulty = xr.Dataset({
-    "energy_at_the_start": cold.sel(step=0).mean("chain"),
-    "energy_at_the_end": -stationary["mean"],
-    "white_pixels": trace["x"]["observed"].isel(image=slice(0, 100)).sum(("channel", "y", "x")),
-})
+difficulty = xr.Dataset(
+    {
+        "energy_at_the_start": cold.sel(step=0).mean("chain"),
+        "energy_at_the_end": -stationary["mean"],
+        "white_pixels": trace["x"]["observed"].isel(image=slice(0, 100)).sum(("channel", "y", "x")),
+    }
+)
 correlation = equilibrium.difficulty_correlation(time, difficulty)
 recurrence.equilibrium_times(time, difficulty, correlation)
 
 # %% [markdown]
-# A null result: nearly all images arrive at once, as seen through a window of 40 steps (its half, 20, is the earliest time it
-# can tell), and their times are not related to any of these measures of difficulty. Small digits are not hard enough.
+# A null result: nearly all images arrive at once, as seen through a window of 40 steps (its half, 20, is the
+# earliest time it can tell), and their times are not related to any of these measures of difficulty. Small
+# digits are not hard enough.
 
 # %% [markdown]
 # ## Pictures of trajectories, and what chance draws
 #
-# One chain in the plane of its first two principal components, beside a random walk and noise of the same autocorrelation in
-# *their* planes. A smooth arc is what high-dimensional noise looks like, so read the share of variance, not the shape.
+# One chain in the plane of its first two principal components, beside a random walk and noise of the same
+# autocorrelation in *their* planes. A smooth arc is what high-dimensional noise looks like, so read the share
+# of variance, not the shape.
 
 # %%
 one = value.isel(image=0)

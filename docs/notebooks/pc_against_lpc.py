@@ -13,9 +13,10 @@
 # %% [markdown]
 # # Vanilla PC against Langevin PC
 #
-# The two methods differ in one number: the temperature of the chain, 0 or 1. On circuits whose answers are known in closed form
-# this notebook measures what that number changes, in inference, in learning, without a stimulus, and between two percepts. The
-# last cell is the table of all measurements beside what they should be.
+# The two methods differ in one number: the temperature of the chain, 0 or 1. On circuits whose answers are
+# known in closed form this notebook measures what that number changes, in inference, in learning, without a
+# stimulus, and between two percepts. The last cell is the table of all measurements beside what they should
+# be.
 
 # %%
 # %load_ext pcsim.figures.notebook
@@ -44,8 +45,9 @@ def note(what, method, measured, error, expected):
 # %% [markdown]
 # ## Inference
 #
-# Three linear-Gaussian levels, the lowest held at one value. The posterior of the two upper levels is Gaussian with precision
-# $\Lambda$; all numbers below follow from its eigenvalues and the step size $\gamma$. 1,000 steps without a stimulus, then 4,000 with it.
+# Three linear-Gaussian levels, the lowest held at one value. The posterior of the two upper levels is
+# Gaussian with precision $\Lambda$; all numbers below follow from its eigenvalues and the step size $\gamma$.
+# 1,000 steps without a stimulus, then 4,000 with it.
 
 # %%
 GAMMA = 0.05
@@ -53,11 +55,13 @@ top, down = np.array([[1.0, 0.5], [-0.5, 1.0]]), np.array([[1.0, 0.0], [0.6, -0.
 middle = np.diag([2.0, 0.5])
 leaf = np.array([[2.0, 0.5, 0.0], [0.5, 1.5, 0.3], [0.0, 0.3, 1.0]])
 nothing = np.zeros((2, 3))
-prior = np.block([
-    [np.eye(2) + top.T @ middle @ top, -top.T @ middle, nothing],
-    [-middle @ top, middle + down.T @ leaf @ down, -down.T @ leaf],
-    [nothing.T, -leaf @ down, leaf],
-])  # precision of (z2, z1, x); its upper left block is that of the posterior
+prior = np.block(
+    [
+        [np.eye(2) + top.T @ middle @ top, -top.T @ middle, nothing],
+        [-middle @ top, middle + down.T @ leaf @ down, -down.T @ leaf],
+        [nothing.T, -leaf @ down, leaf],
+    ]
+)  # precision of (z2, z1, x); its upper left block is that of the posterior
 posterior = prior[:4, :4]
 
 
@@ -69,8 +73,13 @@ def stationary(precision):
 probes = (pcsim.Probe(("value", "drift")), pcsim.Probe(("energy",)), pcsim.Probe(("gradient_norm",)))
 traces = {
     method: pcsim.sample(
-        "../../circuits/linear_gaussian_chain.yaml", {"x": [[1.0, -0.5, 0.5]]}, pcsim.langevin(GAMMA, t), steps=4000,
-        chains=64, spontaneous=1000, probes=probes,
+        "../../circuits/linear_gaussian_chain.yaml",
+        {"x": [[1.0, -0.5, 0.5]]},
+        pcsim.langevin(GAMMA, t),
+        steps=4000,
+        chains=64,
+        spontaneous=1000,
+        probes=probes,
     )
     for method, t in TEMPERATURE.items()
 }
@@ -85,8 +94,9 @@ def both(method, name, steps):
 late = slice(1000, None)
 
 # %% [markdown]
-# **Virial temperature.** $\langle (z-\bar z)\, g\rangle$ is 0 at rest and $T + \tfrac{\gamma}{2}\langle g^2\rangle$ for a sampler. The expected
-# value below comes from the closed form, not from the trace. Where chains stand still, the analysis warns that they are no sample.
+# **Virial temperature.** $\langle (z-\bar z)\, g\rangle$ is 0 at rest and $T + \tfrac{\gamma}{2}\langle
+# g^2\rangle$ for a sampler. The expected value below comes from the closed form, not from the trace. Where
+# chains stand still, the analysis warns that they are no sample.
 
 # %%
 virial = {
@@ -100,8 +110,9 @@ for method, found in virial.items():
 sampling.virial_temperature(virial)
 
 # %% [markdown]
-# **Log-probability.** Vanilla PC ends at the maximum of $\log p(x, z)$. A sampler of $D = 4$ units stands about $D/2$ below it,
-# exactly $\tfrac12\sum_i (1-\gamma\lambda_i/2)^{-1}$: the better value of vanilla PC says nothing about who samples.
+# **Log-probability.** Vanilla PC ends at the maximum of $\log p(x, z)$. A sampler of $D = 4$ units stands
+# about $D/2$ below it, exactly $\tfrac12\sum_i (1-\gamma\lambda_i/2)^{-1}$: the better value of vanilla PC
+# says nothing about who samples.
 
 # %%
 eigenvalues = np.linalg.eigvalsh(posterior)
@@ -113,11 +124,18 @@ for method, t in TEMPERATURE.items():
         trace["energy"].sel(step=late), trace["energy_minimum"], free_units=4, temperature=t
     )
     error = float(excess[method]["excess_error"]) if t else 0.0
-    note("log p(x, z) above its maximum (nat)", method, -float(excess[method]["excess"]), error, -t * float(law["excess"]))
+    note(
+        "log p(x, z) above its maximum (nat)",
+        method,
+        -float(excess[method]["excess"]),
+        error,
+        -t * float(law["excess"]),
+    )
 sampling.energy({"Langevin PC": excess["Langevin PC"]})
 
 # %% [markdown]
-# **Gradient.** $|g|^2$ goes to 0, or to $\sum_i \lambda_i/(1-\gamma\lambda_i/2)$: a plateau above zero is the right sign of a sampler.
+# **Gradient.** $|g|^2$ goes to 0, or to $\sum_i \lambda_i/(1-\gamma\lambda_i/2)$: a plateau above zero is the
+# right sign of a sampler.
 
 # %%
 trace_of = {"vanilla PC": 0.0, "Langevin PC": float((eigenvalues / (1 - GAMMA * eigenvalues / 2)).sum())}
@@ -130,22 +148,29 @@ for method, t in TEMPERATURE.items():
 fast_slow.gradient_plateau({m: found.sel(step=slice(0, 300)) for m, found in plateaus.items()})
 
 # %% [markdown]
-# **Variance across chains.** Before the stimulus Langevin PC draws from its prior, and after it from the posterior; chains of
-# vanilla PC fall silent at the prior's mean and then all go to one point. Shown is the first unit of the middle level.
+# **Variance across chains.** Before the stimulus Langevin PC draws from its prior, and after it from the
+# posterior; chains of vanilla PC fall silent at the prior's mean and then all go to one point. Shown is the
+# first unit of the middle level.
 
 # %%
 for method, t in TEMPERATURE.items():
-    for phase, steps, precision in (
-        ("before", slice(-200, -1), prior), ("after", late, posterior)
-    ):
+    for phase, steps, precision in (("before", slice(-200, -1), prior), ("after", late, posterior)):
         value = both(method, "value", steps)
         chains = value.sizes["chain"]
         found = averages.moments_with_error((value - value.mean("chain")) * np.sqrt(chains / (chains - 1)))
         error = float(np.sqrt((found["variance_error"] ** 2).sum()) / 4) if t else 0.0
         expected = t * np.diag(stationary(precision))[:4].mean()
-        note(f"variance across chains {phase} the stimulus", method, float(found["variance"].mean()), error, expected)
+        note(
+            f"variance across chains {phase} the stimulus",
+            method,
+            float(found["variance"].mean()),
+            error,
+            expected,
+        )
 courses = {
-    m: quenching.across_chain_variance(traces[m]["z1"]["value"].isel(image=0, unit=0).sel(step=slice(-100, 100)))
+    m: quenching.across_chain_variance(
+        traces[m]["z1"]["value"].isel(image=0, unit=0).sel(step=slice(-100, 100))
+    )
     for m in TEMPERATURE
 }
 variability.quenching(courses)
@@ -153,9 +178,10 @@ variability.quenching(courses)
 # %% [markdown]
 # ## Learning
 #
-# **A weight** (Oliviers, Bogacz and Meulemans 2024). One latent $z \sim \mathcal N(0, 1)$, one unit $y \sim \mathcal N(Wz, 1)$, data of second
-# moment $s = 5$, plain gradient descent at rate $\eta = .05$. At $T = 1$ the weight ends at 2 (at $\lambda = W^2+1 = s/(1+\gamma s/2)$ with a
-# step of $\gamma = .02$, so at 1.940). Without noise it never stops: $\dot W = \eta s W/(1+W^2)^2$, which grows as $(4 s \eta t)^{1/4}$.
+# **A weight** (Oliviers, Bogacz and Meulemans 2024). One latent $z \sim \mathcal N(0, 1)$, one unit $y \sim
+# \mathcal N(Wz, 1)$, data of second moment $s = 5$, plain gradient descent at rate $\eta = .05$. At $T = 1$
+# the weight ends at 2 (at $\lambda = W^2+1 = s/(1+\gamma s/2)$ with a step of $\gamma = .02$, so at 1.940).
+# Without noise it never stops: $\dot W = \eta s W/(1+W^2)^2$, which grows as $(4 s \eta t)^{1/4}$.
 
 # %%
 WEIGHT = "../../studies/mcpc_linear_1d_learning.yaml"
@@ -183,18 +209,21 @@ growth = pd.DataFrame(
 growth.style.hide(axis="index").format(precision=3)
 
 # %% [markdown]
-# The chain follows the moving minimum with a small lag, so that the weight of vanilla PC stays within a percent of the
-# recursion; the power law is its limit.
+# The chain follows the moving minimum with a small lag, so that the weight of vanilla PC stays within a
+# percent of the recursion; the power law is its limit.
 
 # %%
 assert (abs(growth["measured"] / growth["latent at rest"] - 1) < 0.02).all()
 table["weight after 1,000 updates", "vanilla PC"] = {
-    "measured": growth["measured"][1], "± s.e.": np.nan, "expected": growth["latent at rest"][1]
+    "measured": growth["measured"][1],
+    "± s.e.": np.nan,
+    "expected": growth["latent at rest"][1],
 }
 
 # %% [markdown]
-# **A variance.** $z \sim \mathcal N(0, \Sigma)$, $x \sim \mathcal N(z, 1)$, and $\Sigma$ is learnt; the truth for $s = 5$ is 4. Without noise $\Sigma$ ends at
-# $(s - 2 + \sqrt{s^2-4s})/2 = 2.618$, and at 0 as soon as $s < 4$.
+# **A variance.** $z \sim \mathcal N(0, \Sigma)$, $x \sim \mathcal N(z, 1)$, and $\Sigma$ is learnt; the truth
+# for $s = 5$ is 4. Without noise $\Sigma$ ends at $(s - 2 + \sqrt{s^2-4s})/2 = 2.618$, and at 0 as soon as $s
+# < 4$.
 
 # %%
 VARIANCE = "../../studies/notebook_learnt_variance.yaml"
@@ -202,7 +231,12 @@ VARIANCE = "../../studies/notebook_learnt_variance.yaml"
 
 def learnt(t, s, updates, seed=0):
     """Σ after so many updates at temperature t, with data of second moment s."""
-    keys = (f"inference.kernel.temperature={t}", f"clamp.x=[{s**0.5}]", f"learning.updates={updates}", f"seed={seed}")
+    keys = (
+        f"inference.kernel.temperature={t}",
+        f"clamp.x=[{s**0.5}]",
+        f"learning.updates={updates}",
+        f"seed={seed}",
+    )
     run = pcsim.run(VARIANCE, *keys, "record.steps=1")
     return float(np.exp(-float(run.params["z.log_precision"])))
 
@@ -224,9 +258,10 @@ table["learnt variance, s = 3", "vanilla PC"] = {"measured": fall[-1], "± s.e."
 # %% [markdown]
 # ## Two percepts
 #
-# Two images compete; the energy has a minimum for each percept and a barrier of 1.5 between them. Vanilla PC stays where it
-# started. Langevin PC switches, with a mean dominance of 0.88 units of time (by the chain's own transition matrix on a
-# grid). The switch is close to memoryless: durations are near exponential (CV 1), unlike people's, whose CV is about one half.
+# Two images compete; the energy has a minimum for each percept and a barrier of 1.5 between them. Vanilla PC
+# stays where it started. Langevin PC switches, with a mean dominance of 0.88 units of time (by the chain's
+# own transition matrix on a grid). The switch is close to memoryless: durations are near exponential (CV 1),
+# unlike people's, whose CV is about one half.
 
 # %%
 dwells, switches = {}, {}
@@ -244,15 +279,20 @@ found = modes.mean_dwell(dwells["Langevin PC"])
 mean, error = float(found["mean"].mean()), float(np.sqrt((found["standard_error"] ** 2).sum()) / 2)
 note("rivalry: mean dominance (units of time)", "Langevin PC", mean, error, 0.88)
 law = rivalry.rivalry_statistics(dwells["Langevin PC"])
-print(f"CV {float(law['cv'].mean()):.2f}, serial correlation {float(law['serial_correlation']):+.3f} ± {float(law['serial_error']):.3f}")
-multistability.dwell_survival({"Langevin PC": modes.dwell_survival(dwells["Langevin PC"])}, {"theory": 0.88}, unit="unit of time")
+print(
+    f"CV {float(law['cv'].mean()):.2f}, serial correlation {float(law['serial_correlation']):+.3f} ± {float(law['serial_error']):.3f}"
+)
+multistability.dwell_survival(
+    {"Langevin PC": modes.dwell_survival(dwells["Langevin PC"])}, {"theory": 0.88}, unit="unit of time"
+)
 
 # %% [markdown]
 # ## The table
 #
-# Standard errors of averages over chains and steps count effective draws; those of learnt parameters are over four seeds. An
-# entry without one has no noise in it (vanilla PC is deterministic but for its start). Every entry of the table is checked in
-# this notebook: within four standard errors, or to 0.1 % where there is no noise; the growing weight to 2 %.
+# Standard errors of averages over chains and steps count effective draws; those of learnt parameters are over
+# four seeds. An entry without one has no noise in it (vanilla PC is deterministic but for its start). Every
+# entry of the table is checked in this notebook: within four standard errors, or to 0.1 % where there is no
+# noise; the growing weight to 2 %.
 
 # %%
 rows = {}

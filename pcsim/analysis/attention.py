@@ -8,7 +8,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pcsim.analysis.result import Meaning, described
-from pcsim.analysis.slabs import AnalysisError, require
+from pcsim.analysis.slabs import require
+from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
 
@@ -96,14 +97,14 @@ def gain(mean: xr.DataArray, stimulus: xr.DataArray, dim: str = "image") -> xr.D
     require(mean, dim)
     require(stimulus, dim)
     number = mean.sizes[dim]
-    x = stimulus.astype(np.float64) - stimulus.mean(dim)
-    power = (x**2).sum(dim)
+    x = stimulus.astype(np.float64) - stimulus.mean(dim, skipna=False)
+    power = (x**2).sum(dim, skipna=False)
     if number < 2 or not bool((power > 0).all()):
         raise AnalysisError(f"gain: {number} stimuli along {dim!r}; a slope needs at least 2 different ones")
-    slope = (x * mean).sum(dim) / power
-    residual = mean - mean.mean(dim) - slope * x
-    error = np.sqrt((residual**2).sum(dim) / (number - 2) / power) if number > 2 else slope * np.nan
-    intercept = mean.mean(dim) - slope * stimulus.mean(dim)
+    slope = (x * mean).sum(dim, skipna=False) / power
+    residual = mean - mean.mean(dim, skipna=False) - slope * x
+    error = np.sqrt((residual**2).sum(dim, skipna=False) / (number - 2) / power) if number > 2 else slope * np.nan
+    intercept = mean.mean(dim, skipna=False) - slope * stimulus.mean(dim, skipna=False)
     few = [] if number > 2 else ["must not be read with an uncertainty: two stimuli leave no residual"]
     return described(xr.Dataset({"gain": slope, "intercept": intercept, "standard_error": error}), GAIN, few)
 

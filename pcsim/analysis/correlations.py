@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pcsim.analysis.convergence import effective_sample_size, unconverged
 from pcsim.analysis.result import Meaning, described
-from pcsim.analysis.slabs import AnalysisError
 from pcsim.analysis.streaming import streamed
+from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
 FEW_STIMULI = 10
@@ -103,7 +103,7 @@ def signal_correlation(
     r = _correlate(means, (stimulus,), unit)
     error = (1 - r**2) / math.sqrt(stimuli - 1)
     draws = math.prod(value.sizes[d] for d in present)
-    share = moments["variance"].mean(stimulus) / (draws * means.var(stimulus, ddof=1))
+    share = moments["variance"].mean(stimulus, skipna=False) / (draws * means.var(stimulus, ddof=1, skipna=False))
     cautions = (
         [] if stimuli >= FEW_STIMULI else [f"must not be read closely: tuning over {stimuli} stimuli only"]
     )
@@ -179,11 +179,11 @@ def _within(value: xr.DataArray, repeats: Sequence[str], stimulus: str, unit: st
     z: xr.DataArray = xr.ufuncs.arctanh(plain.clip(-1 + 1e-12, 1 - 1e-12))
     stimuli = value.sizes[stimulus]
     spread = (
-        z.std(stimulus, ddof=1) / math.sqrt(stimuli)
+        z.std(stimulus, ddof=1, skipna=False) / math.sqrt(stimuli)
         if stimuli > 1
-        else 0 * z.mean(stimulus) + 1 / math.sqrt(max(_independent(value, present) - 3, 1))
+        else 0 * z.mean(stimulus, skipna=False) + 1 / math.sqrt(max(_independent(value, present) - 3, 1))
     )
-    r: xr.DataArray = xr.ufuncs.tanh(z.mean(stimulus))
+    r: xr.DataArray = xr.ufuncs.tanh(z.mean(stimulus, skipna=False))
     same = xr.DataArray(
         np.eye(value.sizes[unit], dtype=bool), dims=(unit, f"{unit}_2")
     )  # labels may occur twice
@@ -200,9 +200,9 @@ def _correlate(data: xr.DataArray, dims: tuple[str, ...], unit: str) -> xr.DataA
     if unit not in data.coords:
         data = data.assign_coords({unit: np.arange(data.sizes[unit])})
     data = data.astype(np.float64)
-    away = data - data.mean(dims)
-    norms: xr.DataArray = (away**2).sum(dims) ** 0.5
-    size: xr.DataArray = (data**2).sum(dims) ** 0.5
+    away = data - data.mean(dims, skipna=False)
+    norms: xr.DataArray = (away**2).sum(dims, skipna=False) ** 0.5
+    size: xr.DataArray = (data**2).sum(dims, skipna=False) ** 0.5
     scores = away / norms.where(norms > ROUNDING * size)
     partner = scores.rename({unit: f"{unit}_2"})
     products: xr.DataArray = xr.dot(scores, partner, dim=list(dims))
@@ -211,7 +211,7 @@ def _correlate(data: xr.DataArray, dims: tuple[str, ...], unit: str) -> xr.DataA
 
 def _moments(value: xr.DataArray, dims: Sequence[str]) -> xr.Dataset:
     data = value.astype(np.float64)
-    return xr.Dataset({"mean": data.mean(dims), "variance": data.var(dims)})
+    return xr.Dataset({"mean": data.mean(dims, skipna=False), "variance": data.var(dims, skipna=False)})
 
 
 def _independent(value: xr.DataArray, repeats: Sequence[str]) -> float:

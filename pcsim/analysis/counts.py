@@ -8,8 +8,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pcsim.analysis.result import Meaning, described
-from pcsim.analysis.slabs import AnalysisError
 from pcsim.analysis.streaming import streamed
+from pcsim.errors import AnalysisError
 
 Dims = str | Collection[Hashable]
 FEW_TRIALS = 20
@@ -121,8 +121,8 @@ def mean_matched_fano(
     if draws < 10:
         raise AnalysisError(f"mean_matched_fano: {draws} draws; mean matching needs at least 10")
     pair = [d for d in counts.dims if d not in (dim, trials)]
-    mean = counts.astype(np.float64).mean(trials).transpose(dim, *pair)
-    variance = counts.astype(np.float64).var(trials, ddof=1).transpose(dim, *pair)
+    mean = counts.astype(np.float64).mean(trials, skipna=False).transpose(dim, *pair)
+    variance = counts.astype(np.float64).var(trials, ddof=1, skipna=False).transpose(dim, *pair)
     means, variances = (a.to_numpy().reshape(counts.sizes[dim], -1) for a in (mean, variance))
     edges = np.linspace(0.0, means.max() or 1.0, bins + 1)
     place = np.clip(np.digitize(means, edges) - 1, 0, bins - 1)
@@ -158,7 +158,7 @@ def conditional_variance(counts: xr.DataArray, phi: float = 1.0, dim: Dims = "ch
     """
     trials = _trials(counts, dim)
     data = counts.astype(np.float64)
-    result = (data.var(dim) * trials / (trials - 1) - phi * data.mean(dim)).rename("varce")
+    result = (data.var(dim, skipna=False) * trials / (trials - 1) - phi * data.mean(dim, skipna=False)).rename("varce")
     return described(result, VARCE, _few(trials))
 
 
@@ -176,10 +176,10 @@ def ou_fano_factor(mean: float, deviation: float, time_constant: float, window: 
 
 
 def _fano(counts: xr.DataArray, dims: list[str], trials: int) -> xr.Dataset:
-    mean = counts.astype(np.float64).mean(dims)
+    mean = counts.astype(np.float64).mean(dims, skipna=False)
     away = counts - mean
-    variance = (away**2).sum(dims) / (trials - 1)
-    third, fourth = (away**3).mean(dims), (away**4).mean(dims)
+    variance = (away**2).sum(dims, skipna=False) / (trials - 1)
+    third, fourth = (away**3).mean(dims, skipna=False), (away**4).mean(dims, skipna=False)
     seen = mean > 0
     fano = (variance / mean).where(seen)
     spread = (fourth - variance**2) / mean**2 - 2 * variance * third / mean**3 + variance**3 / mean**4

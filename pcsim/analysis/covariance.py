@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from pcsim.analysis.convergence import effective_sample_size, unconverged
 from pcsim.analysis.result import Meaning, cautions_of, described
-from pcsim.analysis.slabs import AnalysisError, require_entries, step_blocks, with_chain
+from pcsim.analysis.slabs import require_entries, step_blocks, with_chain
+from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
 ENTRIES = 2**27

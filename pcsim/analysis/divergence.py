@@ -11,7 +11,8 @@ from pcsim.analysis.flat import after as steps_from
 from pcsim.analysis.flat import flat_units, whole
 from pcsim.analysis.gaussian import Law, kl, kl_from, kl_to, singular
 from pcsim.analysis.result import Meaning, cautions_of, described
-from pcsim.analysis.slabs import AnalysisError, require
+from pcsim.analysis.slabs import require
+from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
 BLOCK = 2**22

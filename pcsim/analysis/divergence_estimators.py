@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcsim.analysis.result import Meaning
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
 MOST_WORD_UNITS = 10

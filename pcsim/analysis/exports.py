@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 
 if TYPE_CHECKING:
     import neo

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from pcsim.analysis.flat import after as steps_from
 from pcsim.analysis.flat import at
 from pcsim.analysis.result import Meaning, described
-from pcsim.analysis.slabs import AnalysisError, require
+from pcsim.analysis.slabs import require
+from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
 NOISE = 4.0

@@ -3,7 +3,8 @@
 import numpy as np
 import xarray as xr
 
-from pcsim.analysis.slabs import AnalysisError, require
+from pcsim.analysis.slabs import require
+from pcsim.errors import AnalysisError
 
 UNITS = ("unit", "channel", "y", "x")
 

@@ -7,7 +7,7 @@ from pcsim.analysis.averages import moments_with_error
 from pcsim.analysis.convergence import autocorrelation
 from pcsim.analysis.covariance import covariance
 from pcsim.analysis.result import Meaning, cautions_of, described
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 
 STATIC = Meaning(
     "static susceptibility from fluctuations",

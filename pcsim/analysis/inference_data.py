@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 
 if TYPE_CHECKING:
     from arviz import InferenceData

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from pcsim.analysis.convergence import unconverged
 from pcsim.analysis.covariance import ENTRIES
 from pcsim.analysis.result import Meaning, described
-from pcsim.analysis.slabs import AnalysisError, by_slab, require_entries, stride, with_chain
+from pcsim.analysis.slabs import by_slab, require_entries, stride, with_chain
+from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
 PIECES = 16

@@ -8,7 +8,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pcsim.analysis.result import Meaning, cautions_of, described
-from pcsim.analysis.slabs import AnalysisError, require
+from pcsim.analysis.slabs import require
+from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
 FEW_CHAINS, FEW_DWELLS = 4, 30

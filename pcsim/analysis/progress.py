@@ -11,7 +11,8 @@ from pcsim.analysis.convergence import diagnostics, unconverged
 from pcsim.analysis.flat import after as steps_from
 from pcsim.analysis.flat import at, unit_dims
 from pcsim.analysis.result import Meaning, cautions_of, described
-from pcsim.analysis.slabs import AnalysisError, require
+from pcsim.analysis.slabs import require
+from pcsim.errors import AnalysisError
 
 CHANGE = Meaning(
     "gain in log p(x, z) since the sweep",

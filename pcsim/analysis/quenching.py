@@ -7,8 +7,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pcsim.analysis.result import Meaning, described
-from pcsim.analysis.slabs import AnalysisError, by_slab, require
+from pcsim.analysis.slabs import by_slab, require
 from pcsim.analysis.streaming import streamed
+from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
 GROUPS = 10

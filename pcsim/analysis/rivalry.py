@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from pcsim.analysis.modes import FEW_DWELLS, mean_dwell
 from pcsim.analysis.result import Meaning, cautions_of, described
-from pcsim.analysis.slabs import AnalysisError
-from pcsim.errors import nearest
+from pcsim.errors import AnalysisError, nearest
 
 Array = NDArray[np.float64]
 LAWS = ("gamma", "lognormal", "rate_gamma")

@@ -7,17 +7,13 @@ from typing import Any, TypeVar
 import xarray as xr
 from numpy.typing import NDArray
 
-from pcsim.errors import PcsimError, nearest
+from pcsim.errors import AnalysisError, nearest
 
 Array = NDArray[Any]
 Result = TypeVar("Result", xr.DataArray, xr.Dataset)
 SLAB, BATCH, BLOCK = 3 * 2**29, 2**22, 2**27
 """Bytes of a slab that is loaded, of a batch of it that is worked on (few times that in float64: it should stay near
 the processor's cache), and of a block of steps; all in the arrays' own dtype."""
-
-
-class AnalysisError(PcsimError, ValueError):
-    """Arrays that an analysis cannot be done on: a dim that is missing, too few entries, names that differ."""
 
 
 def require(value: xr.DataArray, *dims: str) -> None:

@@ -6,15 +6,8 @@ from numpy.typing import NDArray
 
 from pcsim.analysis.convergence import unconverged
 from pcsim.analysis.result import Meaning, cautions_of, described
-from pcsim.analysis.slabs import (
-    AnalysisError,
-    by_slab,
-    last_axes,
-    lead_of,
-    require_entries,
-    stride,
-    with_chain,
-)
+from pcsim.analysis.slabs import by_slab, last_axes, lead_of, require_entries, stride, with_chain
+from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
 DROPPED = 2

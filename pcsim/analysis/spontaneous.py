@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from pcsim.analysis.convergence import integrated_time, unconverged
 from pcsim.analysis.divergence_estimators import ESTIMATORS, known_case
 from pcsim.analysis.result import Meaning, cautions_of, described
-from pcsim.analysis.slabs import AnalysisError
-from pcsim.errors import pick
+from pcsim.errors import AnalysisError, pick
 
 Array = NDArray[np.float64]
 CLOSE = 0.2

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from pcsim.analysis.averages import mean_and_error, moments_with_error
 from pcsim.analysis.convergence import cautions_from, rhat_and_time, unconverged
 from pcsim.analysis.result import Meaning, cautions_of, described
-from pcsim.analysis.slabs import AnalysisError, by_slab, last_axes, lead_of, require_entries, with_chain
+from pcsim.analysis.slabs import by_slab, last_axes, lead_of, require_entries, with_chain
+from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
 VIRIAL = Meaning(
@@ -141,7 +142,7 @@ def temperature_ablation(
         if temperature in gradients:
             virial = virial_temperature(value, gradients[temperature], step_size, temperature, dim=dim)
             names = {"measured": "virial", "measured_error": "virial_error", "expected": "virial_expected"}
-            found = found.merge(virial[list(names)].rename(names), combine_attrs="drop")
+            found = found.merge(virial[list(names)].rename(names), compat="no_conflicts", combine_attrs="drop")
         parts.append(found.expand_dims(temperature=[temperature]))
     return described(xr.concat(parts, "temperature", combine_attrs="drop"), ABLATION, cautions)
 

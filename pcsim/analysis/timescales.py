@@ -9,14 +9,8 @@ from scipy import fft
 
 from pcsim.analysis.convergence import integrated_time
 from pcsim.analysis.result import Meaning, cautions_of, described
-from pcsim.analysis.slabs import (
-    AnalysisError,
-    by_slab,
-    last_axes,
-    lead_of,
-    require_entries,
-    stride,
-)
+from pcsim.analysis.slabs import by_slab, last_axes, lead_of, require_entries, stride
+from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
 GRID = 240

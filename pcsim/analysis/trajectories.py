@@ -10,7 +10,8 @@ from pcsim.analysis.convergence import diagnostics, unconverged
 from pcsim.analysis.flat import after as steps_from
 from pcsim.analysis.flat import flat_units
 from pcsim.analysis.result import Meaning, described
-from pcsim.analysis.slabs import AnalysisError, by_slab, require
+from pcsim.analysis.slabs import by_slab, require
+from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
 PLANE = Meaning(

@@ -11,7 +11,8 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from pcsim.analysis.result import Meaning, cautions_of, described
-from pcsim.analysis.slabs import AnalysisError, require
+from pcsim.analysis.slabs import require
+from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
 WARM_UP = Meaning(

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pcsim.analysis.quenching import relaxation
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 from pcsim.figures.caution import caution
 from pcsim.figures.colours import NEUTRAL, colour
 from pcsim.figures.style import COLUMN, PAGE, REFERENCE, sheet

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from pcsim.analysis.result import cautions_of
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 from pcsim.report.cautions import Caution
 from pcsim.report.page import Number, Picture, Section, table
 from pcsim.report.subject import Missing, Subject

@@ -11,7 +11,7 @@ from pcsim.analysis.convergence import (
     split_rhat,
     unconverged,
 )
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 from tests.analysis.surrogates import ar1, named, random_walk
 
 COEFFICIENTS = [0.5, 0.9, 0.99]

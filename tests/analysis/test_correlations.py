@@ -14,7 +14,7 @@ from pcsim.analysis.correlations import (
     spontaneous_correlation,
 )
 from pcsim.analysis.shuffling import shuffled_units
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 from tests.analysis.surrogates import langevin, random_walk
 
 Array = NDArray[np.float64]

@@ -15,7 +15,7 @@ from pcsim.analysis.counts import (
     softplus_rate,
     threshold_power_rate,
 )
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 from tests.analysis.surrogates import ou
 
 MEAN, DEVIATION, TAU, DT = 20.0, 5.0, 0.1, 0.005

@@ -5,7 +5,8 @@ import pytest
 import xarray as xr
 
 from pcsim.analysis.covariance import covariance, covariance_against
-from pcsim.analysis.slabs import AnalysisError, step_blocks
+from pcsim.analysis.slabs import step_blocks
+from pcsim.errors import AnalysisError
 from tests.analysis.surrogates import langevin, named, random_precision, stationary_covariance
 
 PRECISION = random_precision(6, np.random.default_rng(0))

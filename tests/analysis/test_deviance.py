@@ -13,7 +13,7 @@ from pcsim.analysis.deviance import (
     response_amplitude,
     standard_decay,
 )
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
 TRACKER = Tracker(sensory_precision=1.0, prior_precision=3.0, learning_rate=0.2)

@@ -14,7 +14,7 @@ from pcsim.analysis.divergence import (
     stationary_moments,
 )
 from pcsim.analysis.gaussian import Law, fit, kl, kl_from, kl_to, log_determinant_shift
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 
 LAMBDA, GAMMA = np.array([1.0, 4.0, 25.0]), 0.02
 START = Law(np.array([2.0, 1.0, 0.5]), np.eye(3))

@@ -11,7 +11,7 @@ import pcsim
 from pcsim.analysis.convergence import effective_sample_size, split_rhat
 from pcsim.analysis.exports import to_neo, to_nwb, to_pynapple
 from pcsim.analysis.inference_data import to_arviz
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 from pcsim.study.session import Wanted
 from tests.analysis.surrogates import ar1
 

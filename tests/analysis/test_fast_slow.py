@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from pcsim.analysis.fast_slow import fast_slow_index, stages
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 
 
 def noisy(

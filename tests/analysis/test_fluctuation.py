@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from pcsim.analysis.fluctuation import effective_temperature, response, static_susceptibility
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 from tests.analysis.surrogates import langevin, random_precision
 
 PRECISION = random_precision(3, np.random.default_rng(0), condition=4.0)

@@ -6,7 +6,7 @@ import xarray as xr
 from scipy.linalg import expm, solve_continuous_lyapunov
 
 from pcsim.analysis.irreversibility import irreversibility
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 from tests.analysis.surrogates import Array, langevin, named, random_precision, random_walk
 
 DT = 0.1

@@ -6,7 +6,7 @@ import xarray as xr
 from scipy import stats
 
 from pcsim.analysis.latency import clusters, from_baseline, from_sweep, latency, layer_latencies
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 
 
 def ar1(shape: tuple[int, ...], a: float, rng: np.random.Generator) -> np.ndarray:

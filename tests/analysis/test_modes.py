@@ -17,7 +17,7 @@ from pcsim.analysis.modes import (
     nearest_mode,
     passage_time,
 )
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
 STEP_SIZE, TEMPERATURE = 0.02, 0.4

@@ -14,7 +14,7 @@ from pcsim.analysis.progress import (
     quadratic_line,
     squared_gradient,
 )
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 
 D, GAMMA, CHAINS, STEPS = 20, 0.05, 32, 2000
 LAMBDA = np.geomspace(1, 12, D)

@@ -11,7 +11,8 @@ from pcsim.analysis.quenching import (
     quenching,
     relaxation,
 )
-from pcsim.analysis.slabs import AnalysisError, by_slab
+from pcsim.analysis.slabs import by_slab
+from pcsim.errors import AnalysisError
 from tests.analysis.surrogates import ar1, random_walk
 
 LAMBDA, STEP_SIZE, CHAINS, AFTER = 5.0, 0.01, 2000, 100

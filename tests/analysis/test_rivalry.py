@@ -11,7 +11,7 @@ from scipy.integrate import quad
 
 from pcsim.analysis.modes import dominant_state, dwell_times
 from pcsim.analysis.rivalry import LAWS, duration_density, levelt, rivalry_statistics
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pcsim.analysis.slabs import AnalysisError
 from pcsim.analysis.spectra import (
     knee_and_slope,
     langevin_spectrum,
@@ -12,6 +11,7 @@ from pcsim.analysis.spectra import (
     power_spectrum,
     vector_ou_spectrum,
 )
+from pcsim.errors import AnalysisError
 from tests.analysis.surrogates import langevin, named, ou, random_precision, random_walk
 
 PRECISION = random_precision(3, np.random.default_rng(0), condition=20.0)

@@ -13,9 +13,8 @@ from pcsim.analysis.divergence_estimators import (
     word_divergence,
 )
 from pcsim.analysis.shuffling import shuffled_time, shuffled_units
-from pcsim.analysis.slabs import AnalysisError
 from pcsim.analysis.spontaneous import lagged, linear_model_divergence, spontaneous_divergence, thinned
-from pcsim.errors import StudyError
+from pcsim.errors import AnalysisError, StudyError
 from tests.analysis.surrogates import ar1, named, random_walk
 
 Array = NDArray[np.float64]

@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 from scipy.integrate import quad
 
-from pcsim.analysis.slabs import AnalysisError
 from pcsim.analysis.temperature import configurational_temperature, temperature_ablation, virial_temperature
+from pcsim.errors import AnalysisError
 from tests.analysis.surrogates import Chains, langevin, named, random_precision
 
 PRECISION = random_precision(6, np.random.default_rng(0))

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pcsim.analysis.slabs import AnalysisError
 from pcsim.analysis.timescales import (
     implied_timescale,
     intrinsic_timescale,
     timescales_by_phase,
     trial_autocorrelation,
 )
+from pcsim.errors import AnalysisError
 from tests.analysis.surrogates import Array, langevin, named, ou, random_walk
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pcsim.analysis.slabs import AnalysisError
 from pcsim.analysis.trajectories import (
     explained_with_nulls,
     noise_paths,
@@ -12,6 +11,7 @@ from pcsim.analysis.trajectories import (
     project,
     trajectory_plane,
 )
+from pcsim.errors import AnalysisError
 
 T, D = 300, 40
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pcsim.analysis.slabs import AnalysisError
 from pcsim.analysis.warm_up import linear_warm_up, warm_up
+from pcsim.errors import AnalysisError
 
 GAMMA, STEPS = 0.05, 100
 

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from pcsim.analysis import attention as attending
 from pcsim.analysis import correlations, counts, modes, quenching, rivalry, spontaneous
 from pcsim.analysis import deviance as deviating
-from pcsim.analysis.slabs import AnalysisError
+from pcsim.errors import AnalysisError
 from pcsim.figures import deviance, multistability, variability
 from pcsim.figures.style import COLOURS, house_style
 

@@ -45,10 +45,15 @@ def numbers(section: Section, name: str) -> Sequence[Number]:
 
 def late(run: Subject, name: str) -> xr.DataArray:
     """What the report takes as stationary, read without the report: the steps from half of the response on."""
+    return array(run, name).sel(step=slice(200, None))
+
+
+def array(run: Subject, name: str) -> xr.DataArray:
+    """A variable of the trace, read without the report."""
     assert run.trace is not None
     found = run.trace[name]
     assert isinstance(found, xr.DataArray)
-    return found.sel(step=slice(200, None))
+    return found
 
 
 def test_diagnostics(run: Subject) -> None:
@@ -90,13 +95,12 @@ def test_energy_above_the_minimum(run: Subject) -> None:
 
 def test_sweep_and_chain(run: Subject) -> None:
     section = fast_slow.sweep_and_chain([run])
-    assert run.trace is not None
-    start = run.trace["energy"].sel(step=0).astype(float)
+    start = array(run, "energy").sel(step=0).astype(float)
     change = (start - late(run, "energy").astype(float).mean("step")).mean("chain")
     shown = numbers(section, "log p(x, z) gained by the chain")[0]
     assert shown.value == pytest.approx(float(change.mean()), rel=1e-9)
     law = divergence.divergence(
-        divergence.factorised_law(run.trace["encoder/z/mean"], run.trace["encoder/z/scale"]),
+        divergence.factorised_law(array(run, "encoder/z/mean"), array(run, "encoder/z/scale")),
         divergence.stationary_moments(late(run, "z/value"), 200),
     )
     for name, title in (
@@ -106,7 +110,7 @@ def test_sweep_and_chain(run: Subject) -> None:
         assert numbers(section, title)[0].value == pytest.approx(float(law[name].mean()), rel=1e-9)
         assert numbers(section, title)[0].error is not None
     ratio = progress.drift_to_noise(
-        run.trace["gradient_norm"].sel(step=slice(0, None)).astype(float) ** 2, STEP_SIZE, 4, 200
+        array(run, "gradient_norm").sel(step=slice(0, None)).astype(float) ** 2, STEP_SIZE, 4, 200
     )
     shown = numbers(section, "drift-to-noise ratio, second half")[0]
     assert shown.value == pytest.approx(float(ratio["stationary"].mean()), rel=1e-6)
@@ -114,9 +118,8 @@ def test_sweep_and_chain(run: Subject) -> None:
 
 def test_timescales_and_asymmetry(run: Subject) -> None:
     section = dynamics.in_time([run])
-    assert run.trace is not None
     phases = {"spontaneous": slice(-80, -1), "evoked": slice(200, None)}
-    direct = timescales.timescales_by_phase(run.trace["z/value"], phases)["integrated"]
+    direct = timescales.timescales_by_phase(array(run, "z/value"), phases)["integrated"]
     for phase in phases:
         shown = numbers(section, f"integrated timescale, {phase}")[0]
         assert shown.value == pytest.approx(float(direct.sel(phase=phase).mean()), rel=1e-9)
@@ -178,10 +181,10 @@ def test_a_sampler_at_a_wrong_temperature_is_told(tmp_path: Path) -> None:
 def test_jackknife_gives_the_error_of_a_mean_of_chains() -> None:
     """Eight independent chains: the jackknife of a mean is s/√8 exactly."""
     values = np.random.default_rng(0).standard_normal(8)
-    array = xr.DataArray(values, dims="chain")
-    found = gather.jackknife(lambda part: float(part.mean()), array)
+    given = xr.DataArray(values, dims="chain")
+    found = gather.jackknife(lambda part: float(part.mean()), given)
     assert found == pytest.approx(values.std(ddof=1) / np.sqrt(8), rel=1e-12)
-    assert np.isnan(gather.jackknife(lambda part: 0.0, array.isel(chain=slice(0, 3))))
+    assert np.isnan(gather.jackknife(lambda part: 0.0, given.isel(chain=slice(0, 3))))
 
 
 def test_thinning_keeps_step_0_and_the_budget() -> None:

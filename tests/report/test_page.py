@@ -142,15 +142,7 @@ def test_chains_without_a_stimulus_phase_and_of_one_image(tmp_path: Path) -> Non
         for cell in cells if isinstance(cell, Number) and cell.error is None
     ]  # fmt: skip
     assert set(bare) <= {"worst split R-hat", "fewest effective draws", "median integrated time of the units"}
-    assert (
-        "nan"
-        not in (tmp_path / "page.html")
-        .read_text(encoding="utf-8")
-        .split("<main>")[1]
-        .lower()
-        .replace("data:", "")
-        .split('src="')[0]
-    )
+    assert not re.search(r"\bnan\b", read(tmp_path / "page.html").text)
 
 
 def test_the_page_is_written_whole_or_not_at_all(
@@ -163,9 +155,10 @@ def test_the_page_is_written_whole_or_not_at_all(
         raise RuntimeError("no template")
 
     monkeypatch.setattr(write, "SECTIONS", {"What was run?": SECTIONS["What was run?"]})
-    with monkeypatch.context() as broken, pytest.raises(RuntimeError):
+    with monkeypatch.context() as broken:
         broken.setattr(write, "render", fails)
-        write_report([view(langevin)], target)
+        with pytest.raises(RuntimeError):
+            write_report([view(langevin)], target)
     assert target.read_text() == "earlier"
     write_report([view(langevin)], target)
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
@@ -177,7 +170,16 @@ def test_a_report_needs_runs(tmp_path: Path) -> None:
         write_report([], tmp_path / "page.html")
 
 
-def test_the_same_runs_give_the_same_page(langevin: Path, tmp_path: Path) -> None:
+def test_the_same_runs_give_the_same_page(
+    langevin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn_by_chance = (
+        "What does the start do, and what is left to the chain?",
+        "What does the path look like?",
+    )
+    monkeypatch.setattr(
+        write, "SECTIONS", {name: SECTIONS[name] for name in ("What was run?", *drawn_by_chance)}
+    )
     pages = [tmp_path / name for name in ("one.html", "two.html")]
     for target in pages:
         write_report([view(langevin)], target)
