@@ -173,7 +173,7 @@ def schedule_from(session: Session, stimulus: Sequence[Mapping[str, Any]], seed:
     items = with_series(source, ("stimulus",), stimulus, Path())
     phases = read_phases(source, ("stimulus",), items, None)
     check_phases(circuit, source, clamp, session.masks, phases)
-    check_shown(circuit, source, phases, session.n_image)
+    check_shown(circuit, source, clamp, phases, session.n_image)
     given = Given(
         session.program, session.params, clamp, session.values, session.n_image, session.start == "encoder",
         seed, source,

@@ -71,10 +71,15 @@ def write_circuits(folder: Path, root: Path) -> None:
             f"# {path.stem}\n\n{load_circuit(path).description}\n\n![{path.stem}]({path.stem}.svg)\n\n{used}"
             f"```yaml\n{path.read_text()}```\n"
         )
-        names.append(path.stem)
-    listed = "\n".join(names)
+        names.append((path.stem, load_circuit(path).description.replace("|", "\\|")))
+    rows = "\n".join(
+        f"| [![{name}]({name}.svg){{width=230px}}]({name}.md) | **[{name}]({name}.md)** {text} |"
+        for name, text in names
+    )
+    listed = "\n".join(name for name, _ in names)
     (folder / "index.md").write_text(
-        f"# Circuits\n\nEvery file of `circuits/`, drawn by `pcsim draw`.\n\n```{{toctree}}\n{listed}\n```\n"
+        "# Circuits\n\nEvery file of `circuits/`, drawn by `pcsim draw`.\n\n"
+        f"| | |\n|---|---|\n{rows}\n\n```{{toctree}}\n:hidden:\n{listed}\n```\n"
     )
 
 

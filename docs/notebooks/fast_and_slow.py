@@ -44,7 +44,8 @@ evoked = value.sel(step=slice(0, None))
 found = convergence.diagnostics(value.sel(step=slice(LATE, None)))
 print(f"split R-hat: median {float(found['rhat'].median()):.3f}, worst {float(found['rhat'].max()):.3f}")
 print(
-    f"integrated time: median {float(found['integrated_time'].median()):.0f} steps, longest {float(found['integrated_time'].max()):.0f}"
+    f"integrated time: median {float(found['integrated_time'].median()):.0f} steps,",
+    f"longest {float(found['integrated_time'].max()):.0f}",
 )
 
 # %% [markdown]
@@ -99,7 +100,8 @@ sweep.style.format(precision=2)
 
 # %%
 start, end = (sweep.loc[f"KL(q‖p), nats, {when}"] for when in ("at the sweep", "after 100 steps"))
-assert start["lower half covered"] > 2 * start["whole image"] and (end < 0.1 * start).all()
+assert start["lower half covered"] > 2 * start["whole image"]
+assert (end < 0.1 * start).all()
 
 # %% [markdown]
 # ## What the chain gains in log-probability, and against which noise
@@ -113,7 +115,8 @@ fast_slow_figures.log_joint({"LPC": change})
 squared = progress.squared_gradient(trace["z"]["drift"].sel(step=slice(0, None)))
 ratio = progress.drift_to_noise(squared, GAMMA, dimension=8, after=LATE)
 print(
-    f"drift-to-noise ratio at the sweep {float(ratio['ratio'].sel(step=0).mean()):.2f}, stationary {float(ratio['stationary'].mean()):.3f}"
+    f"drift-to-noise ratio at the sweep {float(ratio['ratio'].sel(step=0).mean()):.2f},",
+    f"stationary {float(ratio['stationary'].mean()):.3f}",
 )
 fast_slow_figures.drift_to_noise({"LPC": ratio.sel(step=slice(0, 150))})
 

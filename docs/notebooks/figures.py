@@ -17,7 +17,7 @@
 # look-up table, not a study. A figure takes results, never a run; where a result must not be read, the figure
 # says so in red. Many of the runs here are too short on purpose.
 
-# %%
+# %% tags=["hide-input"]
 # %load_ext pcsim.figures.notebook
 import numpy as np
 import xarray as xr
@@ -25,7 +25,6 @@ import xarray as xr
 import pcsim
 from pcsim.analysis import (
     attention,
-    averages,
     convergence,
     correlations,
     counts,
@@ -38,7 +37,6 @@ from pcsim.analysis import (
     fast_slow,
     fluctuation,
     gaps,
-    gaussian,
     irreversibility,
     latency,
     masking,
@@ -76,7 +74,10 @@ COLD = (
     "learning.draws=final",
     "learning.encoder.objective=none",
 )
-EVALUATED = "evaluation={reconstruction: {images: 20}, samples: 64, log_likelihood: {images: 20, particles: 4, temperatures: 50}, at_updates: [100, 200, last]}"
+EVALUATED = (
+    "evaluation={reconstruction: {images: 20}, samples: 64, at_updates: [100, 200, last], "
+    "log_likelihood: {images: 20, particles: 4, temperatures: 50}}"
+)
 SMALL = ("record.images=20", EVALUATED)
 runs = {"LPC": pcsim.run(DIGITS, *SMALL), "PC": pcsim.run(DIGITS, *COLD, *SMALL)}
 views = [view(run.directory.path) for run in runs.values()]

@@ -68,7 +68,8 @@ for name in ("definition", "estimator", "bias", "source", "cautions"):
 # %%
 deviation = found["deviation"] / found["deviation_error"]
 print(
-    f"deviation from the exact law, in standard errors: largest {float(abs(deviation).max()):.1f} of {deviation.size} units"
+    f"deviation from the exact law, in standard errors: largest {float(abs(deviation).max()):.1f}",
+    f"of {deviation.size} units",
 )
 assert abs(deviation).max() < 4
 

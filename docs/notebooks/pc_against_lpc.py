@@ -242,7 +242,7 @@ def learnt(t, s, updates, seed=0):
 
 
 def fixed_point(variance, s=5.0, step_size=0.02):
-    """Zero at the Σ where learning stops: E z² = Σ under the chain, whose step size adds to the posterior's variance."""
+    """Zero at the Σ where learning stops: E z² = Σ under the chain, with what its step size adds."""
     rate = 1 + 1 / variance
     return s / rate**2 + 1 / (rate * (1 - step_size * rate / 2)) - variance
 
@@ -280,7 +280,8 @@ mean, error = float(found["mean"].mean()), float(np.sqrt((found["standard_error"
 note("rivalry: mean dominance (units of time)", "Langevin PC", mean, error, 0.88)
 law = rivalry.rivalry_statistics(dwells["Langevin PC"])
 print(
-    f"CV {float(law['cv'].mean()):.2f}, serial correlation {float(law['serial_correlation']):+.3f} ± {float(law['serial_error']):.3f}"
+    f"CV {float(law['cv'].mean()):.2f},",
+    f"serial correlation {float(law['serial_correlation']):+.3f} ± {float(law['serial_error']):.3f}",
 )
 multistability.dwell_survival(
     {"Langevin PC": modes.dwell_survival(dwells["Langevin PC"])}, {"theory": 0.88}, unit="unit of time"

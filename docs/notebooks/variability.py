@@ -91,7 +91,7 @@ for contrast in CONTRASTS:
     rows.append((v, v * np.sqrt(2 / n), r, (1 - r**2) / np.sqrt(n)))
 names = ("variance", "variance_error", "correlation", "correlation_error")
 measured = xr.Dataset(
-    {name: ("contrast", column) for name, column in zip(names, np.array(rows).T)},
+    {name: ("contrast", column) for name, column in zip(names, np.array(rows).T, strict=True)},
     coords={"contrast": list(CONTRASTS)},
 )
 law = correlations.gsm_posterior(np.linspace(0, 4, 41), PRIOR, np.eye(2), 1.0)
@@ -118,7 +118,7 @@ table = {
         ("of this step", must),
     )
 }
-pd.DataFrame(table, index=pd.Index(CONTRASTS, name="contrast")).style.format(precision=3)
+pd.DataFrame(table, index=pd.Index([f"{c:g}" for c in CONTRASTS], name="contrast")).style.format(precision=3)
 
 # %% [markdown]
 # The dots lie above the lines at high contrast by what a step of $\gamma = .02$ adds there; the table has
@@ -181,7 +181,8 @@ digits = {name: run.trace["z"]["value"].load() for name, run in runs.items()}
 for name, value in digits.items():
     spread = value.astype(float).var("chain").mean(("image", "unit"))
     print(
-        f"{name}: variance {float(spread.sel(step=slice(-50, -1)).mean()):.3f} before, {float(spread.sel(step=slice(250, None)).mean()):.3f} after"
+        f"{name}: variance {float(spread.sel(step=slice(-50, -1)).mean()):.3f} before,",
+        f"{float(spread.sel(step=slice(250, None)).mean()):.3f} after",
     )
 one = {
     name: quenching.across_chain_variance(value.isel(image=0, unit=0).sel(step=slice(-100, 150)))
@@ -205,7 +206,8 @@ noise = correlations.noise_correlation(late)
 signal = correlations.signal_correlation(late)
 agreement = correlations.correlation_agreement(signal["correlation"], noise["correlation"], seed=0)
 print(
-    f"slope of noise on signal correlations {float(agreement['slope']):+.2f}, permutation p = {float(agreement['p']):.3f}"
+    f"slope of noise on signal correlations {float(agreement['slope']):+.2f},",
+    f"permutation p = {float(agreement['p']):.3f}",
 )
 variability.correlation_agreement({"Langevin PC": agreement})
 

@@ -71,8 +71,9 @@ def softplus_rate(value: xr.DataArray, gain: float = 1.0, threshold: float = 0.0
 def poisson_counts(
     rate: xr.DataArray, window: int, step_time: float, seed: int, dim: str = "step"
 ) -> xr.DataArray:
-    """Poisson counts in consecutive windows of `window` steps of `step_time` seconds each.
+    """Poisson counts in consecutive windows of `window` entries, each of which lasts `step_time` seconds.
 
+    Of a thinned rate an entry is several steps: `step_time` is then the distance of two recorded ones.
     The windows replace `dim`; its coordinate holds their centres, and steps that fill no window are left out.
     Every chunk of a dask array draws from its own stream of `seed`, so the draws change with the chunks.
     Raises `AnalysisError` for a negative or undefined rate (numpy arrays), an empty window or a step without duration.

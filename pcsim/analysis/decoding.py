@@ -174,7 +174,7 @@ def balanced_accuracy(
 def running_mean(value: xr.DataArray, dim: str = "step") -> xr.DataArray:
     """z̄_t, the mean over the steps up to and with t, of the steps handed in; lazy where `value` is."""
     count = xr.DataArray(np.arange(1.0, value.sizes[dim] + 1), dims=dim)
-    mean = (value.astype(np.float64).cumsum(dim) / count).transpose(*value.dims)
+    mean = (value.astype(np.float64).cumsum(dim, skipna=False) / count).transpose(*value.dims)
     return described(mean.assign_coords(value.coords), RUNNING_MEAN, _cautions(value, dim))
 
 

@@ -112,7 +112,7 @@ def mismatch_index(deviant: xr.DataArray, control: xr.DataArray, chain: str = "c
     require(control, chain)
     fewest = min(deviant.sizes[chain], control.sizes[chain])
     first, second = (a.astype(np.float64) for a in (deviant, control))
-    means = [a.mean(chain) for a in (first, second)]
+    means = [a.mean(chain, skipna=False) for a in (first, second)]
     errors = [_error_of_mean(a, chain) for a in (first, second)]
     error = (errors[0] ** 2 + errors[1] ** 2) ** 0.5
     difference = means[0] - means[1]
@@ -134,17 +134,17 @@ def standard_decay(amplitude: xr.DataArray, dim: str = "onset", chain: str = "ch
     if amplitude.sizes[dim] < 3:
         raise AnalysisError(f"standard_decay: needs at least 3 onsets; got {amplitude.sizes[dim]}")
     data, chains = amplitude.astype(np.float64), amplitude.sizes[chain]
-    mean = data.mean(chain)
+    mean = data.mean(chain, skipna=False)
     ratio = _ratio(mean, dim)
     first = data.isel({dim: 0}, drop=True)
     noise = _error_of_mean(first, chain)
     if chains > 1:
         left = _ratio((mean * chains - data) / (chains - 1), dim)  # chain r left out, for every r at once
-        error = ((chains - 1) * left.var(chain)) ** 0.5
+        error = ((chains - 1) * left.var(chain, skipna=False)) ** 0.5
     else:
         error = ratio * np.nan
     cautions = [] if chains >= FEW_CHAINS else [f"must not be read closely: {_count(chains)}"]
-    if bool((abs(first.mean(chain)) < 4 * noise).any()):
+    if bool((abs(first.mean(chain, skipna=False)) < 4 * noise).any()):
         cautions.append(
             "must not be read as a decay: in some units the first amplitude is within 4 standard errors of 0"
         )
@@ -159,7 +159,7 @@ def _between(error: xr.DataArray, steps: Array, first: float, last: float, dim: 
         raise AnalysisError(
             f"no recorded step in [{first}, {last}); {dim!r} runs from {steps[0]} to {steps[-1]}"
         )
-    return error.isel({dim: inside}).astype(np.float64).mean(dim)
+    return error.isel({dim: inside}).astype(np.float64).mean(dim, skipna=False)
 
 
 def _count(chains: int) -> str:
@@ -169,10 +169,10 @@ def _count(chains: int) -> str:
 def _error_of_mean(data: xr.DataArray, chain: str) -> xr.DataArray:
     """Standard error over chains; NaN for a single one."""
     chains = data.sizes[chain]
-    return data.std(chain, ddof=1) / math.sqrt(chains) if chains > 1 else data.mean(chain) * np.nan
+    return data.std(chain, ddof=1, skipna=False) / math.sqrt(chains) if chains > 1 else data.mean(chain, skipna=False) * np.nan
 
 
 def _ratio(mean: xr.DataArray, dim: str) -> xr.DataArray:
     bare = mean.drop_vars(dim, errors="ignore")
     now, then = bare.isel({dim: slice(None, -1)}), bare.isel({dim: slice(1, None)})
-    return (now * then).sum(dim) / (now**2).sum(dim)
+    return (now * then).sum(dim, skipna=False) / (now**2).sum(dim, skipna=False)

@@ -15,7 +15,8 @@ ENERGY = Meaning(
     "energy above its minimum",
     "E U - U_min = D T/2 and Var U = D T^2/2 for a quadratic energy of D free units",
     "averages over chains and steps; standard errors from the ESS of U and of (U - mean)^2",
-    "none on stationary chains; a minimum that was not reached makes the excess low; a finite step raises both",
+    "the variance is low by about variance / ESS; a minimum that was not reached makes the excess low; a finite step "
+    "raises both",
     "equipartition; finite step: derived for the Langevin step, see `langevin_energy`",
     "nat",
 )

@@ -35,8 +35,8 @@ def equilibrium_time(
 ) -> xr.DataArray:
     """First step per image from which the running mean of log p(x, z) stays in its stationary band; NaN: never.
 
-    energy: dims chain and `dim`. stationary: `quadratic_line`, or `long_run_line` of other chains. window: steps of
-    the running mean, at least four integrated times of the energy. Steps before `start` are left out. A start within
+    energy: dims chain and `dim`. stationary: `quadratic_line`, or `long_run_line` of other chains. window: recorded
+    entries of the running mean, at least four integrated times of the energy. Steps before `start` are left out. A start within
     the band gives `start`. Not to be read as the mixing time of every direction.
     """
     require(energy, "chain", dim)

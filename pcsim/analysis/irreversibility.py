@@ -45,22 +45,22 @@ def irreversibility(value: xr.DataArray, lag: int = 1, dim: str = "step") -> xr.
             f"irreversibility: a lag of {lag} in stretches of {length} entries; take a lag below half"
         )
     if (
-        size := value.sizes["unit"] ** 2 * PIECES * given.isel({dim: 0, "unit": 0, "chain": 0}).size
+        size := value.sizes["unit"] ** 2 * cuts * given.isel({dim: 0, "unit": 0}).size
     ) > ENTRIES:
         raise AnalysisError(f"irreversibility: {size} pairs of units and stretches; select fewer units first")
     pieces = by_slab(lambda part: _pieces(part, dim, lag, cuts), [given], (dim, "unit"))
-    scale: xr.DataArray = pieces["variance"].mean(("chain", "piece")) ** 0.5
+    scale: xr.DataArray = pieces["variance"].mean(("chain", "piece"), skipna=False) ** 0.5
     unit = pieces["cross"] / (scale * scale.rename(unit="unit_2"))
     count = given.sizes["chain"] * cuts
-    mean, error = unit.mean(("chain", "piece")), unit.std(("chain", "piece"), ddof=1) / np.sqrt(count)
+    mean, error = unit.mean(("chain", "piece"), skipna=False), unit.std(("chain", "piece"), ddof=1, skipna=False) / np.sqrt(count)
     pairs = value.sizes["unit"] * (value.sizes["unit"] - 1)
     found = xr.Dataset(
         {
             "asymmetry": mean,
             "asymmetry_error": error,
             "z": mean / error.where(error > 0),
-            "total": np.sqrt((mean**2).sum(("unit", "unit_2")) / pairs),
-            "null_total": np.sqrt((error**2).sum(("unit", "unit_2")) / pairs),
+            "total": np.sqrt((mean**2).sum(("unit", "unit_2"), skipna=False) / pairs),
+            "null_total": np.sqrt((error**2).sum(("unit", "unit_2"), skipna=False) / pairs),
         }
     )
     found = found.assign_attrs(lag=lag * stride(value, dim))

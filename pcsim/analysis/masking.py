@@ -70,7 +70,7 @@ def components(
     not tell the stimuli apart.
     """
     units = [name for name in templates.dims if name != "stimulus"]
-    mean = value.mean([name for name in ("image", "chain") if name in value.dims], dtype=np.float64)
+    mean = value.mean([name for name in ("image", "chain") if name in value.dims], dtype=np.float64, skipna=False)
     basis = (
         (templates - blank).stack(unit_=units).transpose("stimulus", "unit_").to_numpy().astype(np.float64)
     )
@@ -111,14 +111,14 @@ def component_times(
     if inside.sizes[dim] < 3:
         raise StudyError(f"window {window}: {inside.sizes[dim]} recorded steps; expected at least 3")
     count = inside.sizes.get("image", 0)
-    result = _times(inside.mean("image") if count else inside, fraction, dim)
+    result = _times(inside.mean("image", skipna=False) if count else inside, fraction, dim)
     if count > 1:
-        total = inside.sum("image")
+        total = inside.sum("image", skipna=False)
         left = xr.concat(
             [_times((total - inside.isel(image=i)) / (count - 1), fraction, dim) for i in range(count)],
             "image_",
         )
-        error = ((count - 1) * ((left - left.mean("image_")) ** 2).mean("image_")) ** 0.5
+        error = ((count - 1) * ((left - left.mean("image_", skipna=False)) ** 2).mean("image_", skipna=False)) ** 0.5
         result = result.merge(error.rename({name: f"{name}_se" for name in ("peak", "rise", "end")}))
     cautions = []
     edges = inside[dim].to_numpy()[[0, -1]]

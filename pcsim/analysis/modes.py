@@ -8,7 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pcsim.analysis.result import Meaning, cautions_of, described
-from pcsim.analysis.slabs import require
+from pcsim.analysis.slabs import require, stride
 from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
@@ -61,13 +61,18 @@ RATE = Meaning(
 
 
 def nearest_mode(value: xr.DataArray, centres: Array, unit: str = "unit") -> xr.DataArray:
-    """Index of the nearest of `centres [mode, unit]` for each draw; lazy. Ties go to the first."""
+    """Index of the nearest of `centres [mode, unit]` for each draw, −1 where a value is not finite; lazy.
+
+    Ties go to the first.
+    """
     require(value, unit)
     points = xr.DataArray(np.atleast_2d(np.asarray(centres, np.float64)), dims=("mode", unit))
     if points.sizes[unit] != value.sizes[unit]:
         raise AnalysisError(f"centres have {points.sizes[unit]} units, the values {value.sizes[unit]}")
     bare = value.drop_vars(unit, errors="ignore").astype(np.float64)
-    return described(((bare - points) ** 2).sum(unit).argmin("mode").rename("mode"), LABEL)
+    distance = ((bare - points) ** 2).sum(unit, skipna=False)
+    nearest = distance.fillna(np.inf).argmin("mode")
+    return described(nearest.where(np.isfinite(distance).any("mode"), -1).astype(np.int64).rename("mode"), LABEL)
 
 
 def mode_occupancy(
@@ -100,6 +105,8 @@ def mode_occupancy(
             f"must not be read as masses: chains changed mode {float(moves.mean()):.2g} times on average, so the "
             "shares are still those of their starts"
         )
+    if lost := int((label < 0).sum()):
+        cautions.append(f"must not be read as shares: {lost} of {label.size} draws are not finite and in no mode")
     result = xr.Dataset({"occupancy": occupancy, "standard_error": error, "mass": mass, "z": score})
     return described(result, OCCUPANCY, cautions)
 
@@ -108,12 +115,13 @@ def dominant_state(value: xr.DataArray, low: float, high: float, dim: str = "ste
     """1 after z passes `high` upwards, −1 after it passes `low` downwards, 0 before the first passage; lazy.
 
     `low` < `high`; both at the modes gives the times from one mode to the other, between them those of rivalry.
+    Raises `AnalysisError`, when computed, for values that are not finite: a dwell would go on through them.
     """
     require(value, dim)
     if low >= high:
         raise AnalysisError(f"dominant_state: the lower threshold {low:g} must be below the upper {high:g}")
     found = xr.apply_ufunc(
-        lambda z: _carried((z >= high).astype(np.int8) - (z <= low).astype(np.int8)), value, input_core_dims=[[dim]],
+        lambda z: _states(z, low, high), value, input_core_dims=[[dim]],
         output_core_dims=[[dim]], dask="parallelized", output_dtypes=[np.int8],
         dask_gufunc_kwargs={"allow_rechunk": True},
     )  # fmt: skip
@@ -124,7 +132,8 @@ def dominant_state(value: xr.DataArray, low: float, high: float, dim: str = "ste
 def dwell_times(state: xr.DataArray, step_time: float = 1.0, dim: str = "step") -> xr.Dataset:
     """Every stretch of one state in every series, one after another along `dwell`.
 
-    Variables: `duration` (steps × `step_time`), `state`, `start` (index along `dim`), `series` (which chain, image …:
+    Variables: `duration` (in steps of `dim`'s coordinate × `step_time`, the time of one step; a thinned trace resolves
+    it to its own stride, `attrs["resolution"]`), `state`, `start` (index along `dim`), `series` (which chain, image …:
     its number in the order of the dims other than `dim`), `censored` ("first", "last", "both" or ""). Stretches of
     state 0 are left out. `rivalry_statistics` uses the complete ones, `mean_dwell` accounts for the cut ones.
     """
@@ -134,11 +143,12 @@ def dwell_times(state: xr.DataArray, step_time: float = 1.0, dim: str = "step") 
     columns = [_stretches(one, number) for number, one in enumerate(series)]
     table = np.concatenate(columns) if columns else np.zeros((0, 5), np.int64)
     kinds = np.array(["", "first", "last", "both"])
+    resolution = step_time * stride(state, dim)
     result = xr.Dataset(
-        {"duration": ("dwell", table[:, 2] * step_time, {"units": "step" if step_time == 1 else "s"}),
+        {"duration": ("dwell", table[:, 2] * resolution, {"units": "step" if step_time == 1 else "s"}),
          "state": ("dwell", table[:, 1]), "start": ("dwell", table[:, 3]), "series": ("dwell", table[:, 0]),
          "censored": ("dwell", kinds[table[:, 4]])},
-        attrs={"step_time": step_time},
+        attrs={"resolution": resolution},
     )  # fmt: skip
     complete = int((table[:, 4] == 0).sum())
     few = [f"must not be read as a distribution: {complete} complete dwells"] if complete < FEW_DWELLS else []
@@ -231,6 +241,12 @@ def passage_time(
     inside = grid >= span - step / 2
     integrand = np.exp(height[inside]) * behind[inside]
     return float(np.trapezoid(integrand, dx=step) / temperature)
+
+
+def _states(z: Array, low: float, high: float) -> NDArray[np.int8]:
+    if not np.isfinite(z).all():
+        raise AnalysisError("dominant_state: values that are not finite; cut the trace where chains diverged")
+    return _carried((z >= high).astype(np.int8) - (z <= low).astype(np.int8))
 
 
 def _carried(event: NDArray[np.int8]) -> NDArray[np.int8]:

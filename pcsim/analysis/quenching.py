@@ -131,7 +131,7 @@ def fit_relaxation(steps: Array, course: Array) -> Array:
 
 def _course(value: xr.DataArray, chain: str) -> xr.Dataset:
     data, chains = value.astype(np.float64), value.sizes[chain]
-    mean, variance = data.mean(chain), data.var(chain, ddof=1)
+    mean, variance = data.mean(chain, skipna=False), data.var(chain, ddof=1, skipna=False)
     errors = {
         "mean_error": (variance / chains) ** 0.5,
         "variance_error": variance * np.sqrt(2 / (chains - 1)),
@@ -166,17 +166,17 @@ def _fitted(value: xr.DataArray, dim: str, chain: str) -> xr.Dataset:
     )
     rates["ratio"] = rates["variance_rate"] / rates["mean_rate"]
     for name in ("variance_rate", "mean_rate", "ratio"):
-        result[f"{name}_error"] = ((len(groups) - 1) * rates[name].var("group")) ** 0.5
-    result["late"] = whole.variance.isel({dim: after[-(len(after) // 4) :]}).mean(dim)
+        result[f"{name}_error"] = ((len(groups) - 1) * rates[name].var("group", skipna=False)) ** 0.5
+    result["late"] = whole.variance.isel({dim: after[-(len(after) // 4) :]}).mean(dim, skipna=False)
     if after[0] > 0:
-        result["before"] = whole.variance.isel({dim: slice(0, int(after[0]))}).mean(dim)
+        result["before"] = whole.variance.isel({dim: slice(0, int(after[0]))}).mean(dim, skipna=False)
     return result
 
 
 def _moments(value: xr.DataArray, chain: str) -> Moments:
     data = value.astype(np.float64)
-    mean = data.mean(chain)
-    return Moments(value.sizes[chain], mean, ((data - mean) ** 2).sum(chain))
+    mean = data.mean(chain, skipna=False)
+    return Moments(value.sizes[chain], mean, ((data - mean) ** 2).sum(chain, skipna=False))
 
 
 def _combined(groups: list[Moments]) -> Moments:

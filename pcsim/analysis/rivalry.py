@@ -162,7 +162,7 @@ def _serial(complete: xr.Dataset, states: NDArray[np.int64]) -> tuple[float, flo
 
 
 def _cautions(dwells: xr.Dataset, complete: Array) -> list[str]:
-    unit = float(dwells.attrs.get("step_time", 1.0))
+    unit = float(dwells.attrs["resolution"])
     found = []
     if len(complete) < 2 * FEW_DWELLS:
         found.append(f"must not be read as a law: {len(complete)} complete durations")

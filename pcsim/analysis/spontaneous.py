@@ -88,7 +88,7 @@ def draws(value: xr.DataArray, unit: str = "unit") -> Array:
 def thinned(value: xr.DataArray, dim: str = "step") -> xr.DataArray:
     """Every k-th step of `value`, k the largest integrated time among its units (at least 1); lazy in `value`."""
 
-    longest = float(integrated_time(value, dim).max())
+    longest = float(integrated_time(value, dim).max(skipna=False))
     if not math.isfinite(longest):
         raise AnalysisError(
             "thinned: the integrated autocorrelation time is undefined; some unit never varies"

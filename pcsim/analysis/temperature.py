@@ -108,7 +108,7 @@ def configurational_temperature(
     square = last_axes(with_chain(gradient_norm).astype(np.float64) ** 2, ("chain", dim))
     mean, error = mean_and_error(square).T
     trace = xr.DataArray(hessian_trace)
-    trace = trace.mean([d for d in ("chain", dim) if d in trace.dims])
+    trace = trace.mean([d for d in ("chain", dim) if d in trace.dims], skipna=False)
     found = xr.Dataset(
         {
             "measured": lead.copy(data=mean.reshape(lead.shape)) / trace,

@@ -1,5 +1,6 @@
 """Times and rates with their units, as YAML files state them: `10 ms`, `100 Hz`."""
 
+import math
 import re
 
 from pcsim.circuit.source import Path_, Source
@@ -44,6 +45,6 @@ def _quantity(text: object, units: dict[str, float], expected: str) -> float:
         raise CircuitError(
             f"expected {expected}, found {text!r}: {match.group(2)} is none of {', '.join(units)}"
         )
-    if match is None or float(match.group(1)) <= 0:
+    if match is None or not 0 < float(match.group(1)) < math.inf:
         raise CircuitError(f"expected {expected}, found {text!r}")
     return float(match.group(1)) * units[match.group(2)]

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pcsim.analysis.slabs import AnalysisError
-from pcsim.errors import RunError
+from pcsim.errors import AnalysisError, RunError
 from pcsim.figures.run_view import RunView
 from pcsim.figures.style import house_style
 from pcsim.report import content, contrast, dynamics, fast_slow, noise, overview, sampling

@@ -96,7 +96,7 @@ def phases_of(loaded: LoadedStudy, circuit: Circuit) -> tuple[Written, ...]:
     phases = read_phases(source, ("stimulus",), study.stimulus, step_of(study))
     check_phases(circuit, source, study.clamp, study.mask, phases)
     images = study.record.images
-    check_shown(circuit, source, phases, images if isinstance(images, int) else len(images))
+    check_shown(circuit, source, study.clamp, phases, images if isinstance(images, int) else len(images))
     return phases
 
 

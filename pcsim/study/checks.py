@@ -1,6 +1,6 @@
 """What a study asks for against what its circuit and its images offer: refused before anything is computed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pcsim.circuit.graph import Circuit
 from pcsim.circuit.source import Path_, Source
@@ -104,6 +104,27 @@ def check_record(circuit: Circuit, source: Source, study: Study) -> None:
                 what = f"{key[0]} of node {key[1]}" if key[1] else key[0]
                 source.fail((*path, "read"), f"{what} is recorded twice")
             seen.add(key)
+    _check_together(circuit, source, study.record.probes)
+
+
+def _check_together(circuit: Circuit, source: Source, probes: Sequence[Probe]) -> None:
+    """Arrays of a node lie in one group of the trace, whose dims are the same units; steps are those of the finest."""
+    finest = min((probe.every for probe in probes), default=1)
+    chosen: dict[str, list[int] | None] = {}
+    for index, probe in enumerate(probes):
+        path: Path_ = ("record", "probes", index)
+        if probe.every % finest:
+            source.fail((*path, "every"), f"expected a multiple of the finest probe's every, {finest}; found {probe.every}")
+        if not any(PROBES[name].per_unit for name in probe.read):
+            continue
+        for node in probe.nodes or circuit.nodes:
+            if chosen.setdefault(node, probe.units) != probe.units:
+                source.fail((*path, "units"), f"another probe reads other units of node {node} ({_units(chosen[node])}); "
+                            "one trace holds the same units of all that is read of a node")  # fmt: skip
+
+
+def _units(units: list[int] | None) -> str:
+    return "all of them" if units is None else str(units)
 
 
 def _check_units(circuit: Circuit, source: Source, path: Path_, probe: Probe) -> None:

@@ -104,7 +104,7 @@ def _held(plan: "Plan") -> list[tuple[str, ...]]:
 
 def _parameters(plan: "Plan") -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(child_seed(plan.study.seed, "weights"))
-    params = plan.program.initial_parameters(generator, plan.dtype)
+    params = plan.program.initial_parameters(generator)  # in float64, as Brian2 computes
     if plan.study.weights is not None and (path := plan.loaded.path(plan.study.weights)).exists():
         checkpoint.copy_into(params, checkpoint.load_weights(path), path)
     return params

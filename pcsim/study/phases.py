@@ -53,7 +53,7 @@ def _read(
 ) -> Iterator[Written]:
     for index, item in enumerate(items):
         here = (*path, index)
-        if "repeat" in item:
+        if "repeat" in item or "phases" in item:
             again = validate(source, here, Repeat, item)
             phases = tuple(_read(source, (*here, "phases"), again.phases, dt))
             for _ in range(again.repeat):

@@ -13,7 +13,7 @@ from pcsim.circuit.graph import Circuit, Node
 from pcsim.circuit.source import Path_, Source
 from pcsim.errors import nearest
 from pcsim.inference.types import Rng
-from pcsim.study.phases import Written
+from pcsim.study.phases import Written, held_nodes, stimulus_nodes
 from pcsim.study.schema import Transform
 from pcsim.study.stimuli import mask_of
 
@@ -110,8 +110,11 @@ def shuffled(value: Tensor, rng: Rng) -> Tensor:
     return planes.gather(2, order[:, None].expand_as(planes)).reshape(shape)
 
 
-def check_shown(circuit: Circuit, source: Source, phases: Sequence[Written], n_image: int) -> None:
+def check_shown(
+    circuit: Circuit, source: Source, clamp: Mapping[str, Any], phases: Sequence[Written], n_image: int
+) -> None:
     """Refuse values, series and transforms that do not fit their nodes, before anything is computed."""
+    stimulus = stimulus_nodes(circuit, clamp, phases)
     for phase in {phase.path: phase for phase in phases}.values():
         show, path = phase.spec.show, (*phase.path, "show")
         if isinstance(show, dict):
@@ -125,14 +128,15 @@ def check_shown(circuit: Circuit, source: Source, phases: Sequence[Written], n_i
             if show.get("image", 0) >= n_image:
                 source.fail((*path, "image"), f"image {show['image']} of {n_image} recorded images, from 0")
         if phase.spec.transform != Transform():
-            _check_transform(circuit, source, phase)
+            held = held_nodes(phase, clamp, stimulus)
+            _check_transform(circuit, source, phase, [n for n in held if n in stimulus])
 
 
-def _check_transform(circuit: Circuit, source: Source, phase: Written) -> None:
+def _check_transform(circuit: Circuit, source: Source, phase: Written, shown: Sequence[str]) -> None:
     """Something must be shown that can change, and it must be a picture where that is needed."""
     path, show = (*phase.path, "transform"), phase.spec.show
     if show in ("blank", "omission") or (isinstance(show, dict) and "simulate" in show):
         source.fail(path, "this phase shows nothing that could be transformed")
-    for name in phase.nodes:
+    for name in shown:
         node = circuit.nodes[name]
         transformed(source, path, node, torch.zeros(1, *node.shape), phase.spec.transform)

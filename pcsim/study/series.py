@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pcsim.circuit.source import Path_, Source
+from pcsim.errors import nearest
 
 
 def with_series(
@@ -31,6 +32,10 @@ def read_series(source: Source, path: Path_, file: Path) -> dict[str, list[Any]]
     A column `x` is a node of one unit, columns `x.0, x.1, …` are the units of a vector (of an image, in the order
     channel, y, x).
     """
+    if not file.is_file():
+        others = [p.name for p in file.parent.glob("*.csv")] if file.parent.is_dir() else []
+        near = nearest(file.name, others) if others else f"{file.parent} holds no CSV files"
+        source.fail(path, f"{file}: no such file; {near}")
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             rows = [row for row in csv.reader(stream) if row]

@@ -168,17 +168,19 @@ def stated_values(session: Session) -> dict[str, NDArray[Any]]:
     return found
 
 
+def _whole_axes(session: Session, name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """The axes of an array of all units: a dim belongs to one selection of units in a group."""
+    nodes = session.program.circuit.nodes
+    picked = any(name in (w.nodes or nodes) for w in session.probes if w.units is not None)
+    return tuple(f"all_{axis}" if picked else axis for axis in axes_of(shape))
+
+
 def _stated(session: Session, dtype: str) -> list[Variable]:
     texts = {"shown": "what the node is held at in each phase", "truth": "what the simulation drew"}
-    # a dim belongs to one selection of units in a group; these arrays hold all of them
-    picked = {
-        n for w in session.probes if w.units is not None for n in w.nodes or session.program.circuit.nodes
-    }
     found = []
     for path, array in stated_values(session).items():
         name, _, key = path.partition("/")
-        axes = axes_of(array.shape[2:])
-        axes = tuple(f"all_{axis}" for axis in axes) if name in picked else axes
+        axes = _whole_axes(session, name, array.shape[2:])
         found.append(
             Variable(path, array.shape[1:], None, ("image",), dtype, ("onset", *axes), long_name=texts[key])
         )
@@ -217,7 +219,8 @@ def _variables(circuit: Circuit, wanted: Wanted, dtype: str) -> list[Variable]:
 def _static(session: Session, dtype: str) -> list[Variable]:
     circuit = session.program.circuit
     found = [
-        Variable(f"{name}/observed", circuit.nodes[name].shape, None, ("image",), dtype, per_update=False,
+        Variable(f"{name}/observed", circuit.nodes[name].shape, None, ("image",), dtype,
+                 _whole_axes(session, name, circuit.nodes[name].shape), per_update=False,
                  long_name="what the node is clamped to")
         for name in session.values
     ]  # fmt: skip
@@ -230,7 +233,9 @@ def _static(session: Session, dtype: str) -> list[Variable]:
     for node in session.program.bind(session.params).nodes:
         value = precision_of(node)
         if value is not None:
-            axes = ("unit", "other_unit") if value.dim() == 2 else None
+            full = value.dim() == 2 and value.shape != node.shape
+            axes = _whole_axes(session, node.name, value.shape[:1] if full else value.shape)
+            axes = (*axes, "other_unit") if full else axes
             found.append(
                 Variable(f"{node.name}/precision", tuple(value.shape), None, (), "float64", axes,
                          long_name="precision of the node's distribution")

@@ -29,7 +29,7 @@ def sequence(durations: Array, series: int = 0) -> xr.Dataset:
             "series": ("dwell", np.full(number, series)),
             "start": ("dwell", np.cumsum(durations) - durations),
         },
-        attrs={"step_time": 0.01},
+        attrs={"resolution": 0.01},
     )
 
 

@@ -55,6 +55,20 @@ def test_every_page_is_in_the_table_of_contents() -> None:
     assert listed() == expected | made
 
 
+@pytest.mark.parametrize(
+    "path",
+    [DOCS.parent / "README.md", DOCS.parent / "CONTRIBUTING.md", *PAGES, DOCS / "index.md"],
+    ids=name_of,
+)
+def test_links_lead_somewhere(path: Path) -> None:
+    """Of a page as it stands in the repository; pages that a build makes are left out."""
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text()):
+        if "://" in target or target.startswith("generated/"):
+            continue
+        place = path.parent / target
+        assert place.exists() or place.with_suffix(".py").exists(), target
+
+
 def drawn(package: str) -> set[str]:
     """Functions that return a figure, `module.name`, of the modules that show results of analyses."""
     found = set()
