@@ -103,7 +103,9 @@ def gain(mean: xr.DataArray, stimulus: xr.DataArray, dim: str = "image") -> xr.D
         raise AnalysisError(f"gain: {number} stimuli along {dim!r}; a slope needs at least 2 different ones")
     slope = (x * mean).sum(dim, skipna=False) / power
     residual = mean - mean.mean(dim, skipna=False) - slope * x
-    error = np.sqrt((residual**2).sum(dim, skipna=False) / (number - 2) / power) if number > 2 else slope * np.nan
+    error = (
+        np.sqrt((residual**2).sum(dim, skipna=False) / (number - 2) / power) if number > 2 else slope * np.nan
+    )
     intercept = mean.mean(dim, skipna=False) - slope * stimulus.mean(dim, skipna=False)
     few = [] if number > 2 else ["must not be read with an uncertainty: two stimuli leave no residual"]
     return described(xr.Dataset({"gain": slope, "intercept": intercept, "standard_error": error}), GAIN, few)

@@ -4,11 +4,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pcsim.analysis.convergence import rhat_and_time, unconverged
+from pcsim.analysis.convergence import cautions_from, rhat_and_time
 from pcsim.analysis.result import Meaning, described
-from pcsim.analysis.slabs import by_slab, last_axes, lead_of, require_entries, with_chain
+from pcsim.analysis.slabs import by_slab, columns_of, last_axes, lead_of, require_entries, with_chain
 
 Array = NDArray[np.float64]
+NAMES = ("mean", "mean_error", "variance", "variance_error")
 MOMENTS = Meaning(
     "mean and variance over chains and steps",
     "mean = E z, variance = E (z - E z)^2",
@@ -29,19 +30,20 @@ def moments_with_error(value: xr.DataArray, dim: str = "step") -> xr.Dataset:
 
     def of_slab(part: xr.DataArray) -> xr.Dataset:
         lead = lead_of(part, ("chain", dim))
-        columns = _moments(last_axes(part, ("chain", dim))).T
-        names = ("mean", "mean_error", "variance", "variance_error")
-        return xr.Dataset(
-            {n: lead.copy(data=c.reshape(lead.shape)) for n, c in zip(names, columns, strict=True)}
+        series = last_axes(part, ("chain", dim))
+        rhat, time = rhat_and_time(series).T
+        draws = part.sizes["chain"] * part.sizes[dim]
+        return columns_of(
+            lead, (*NAMES, "rhat", "ess"), np.column_stack([moments(series), rhat, draws / time])
         )
 
     found = by_slab(of_slab, [with_chain(value)], ("chain", dim))
-    return described(found, MOMENTS, unconverged(value, dim))
+    return described(found[list(NAMES)], MOMENTS, cautions_from(found, value))
 
 
 def mean_and_error(series: NDArray[np.floating]) -> Array:
     """Mean and its standard error of `[series, chain, entry]`: `[series, 2]`."""
-    part = series.astype(np.float64)
+    part = series.astype(np.float64, copy=False)
     time = rhat_and_time(part)[:, 1]
     chains, length = part.shape[1:]
     return np.stack(
@@ -49,7 +51,8 @@ def mean_and_error(series: NDArray[np.floating]) -> Array:
     )
 
 
-def _moments(series: NDArray[np.floating]) -> Array:
+def moments(series: NDArray[np.floating]) -> Array:
+    """Mean, its error, variance and its error of `[series, chain, entry]`: `[series, 4]`."""
     part = series.astype(np.float64)
     square = (part - part.mean(axis=(1, 2), keepdims=True)) ** 2
     return np.concatenate([mean_and_error(part), mean_and_error(square)], axis=1)

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from pcsim.analysis.result import Meaning, described
-from pcsim.analysis.slabs import by_slab, last_axes, lead_of, require, require_entries, stride, with_chain
+from pcsim.analysis.slabs import (
+    by_slab,
+    columns_of,
+    last_axes,
+    lead_of,
+    require,
+    require_entries,
+    stride,
+    with_chain,
+)
 
 Array = NDArray[np.float64]
 RHAT, ESS, CHAINS = 1.01, 400, 4
@@ -154,10 +163,7 @@ def diagnostics(value: xr.DataArray, dim: str = "step") -> xr.Dataset:
         lead = lead_of(part, ("chain", dim))
         rhat, tau = rhat_and_time(last_axes(part, ("chain", dim))).T
         draws = part.sizes["chain"] * (part.sizes[dim] // 2 * 2)
-        columns = {"rhat": rhat, "integrated_time": tau, "ess": draws / tau}
-        return xr.Dataset(
-            {name: lead.copy(data=column.reshape(lead.shape)) for name, column in columns.items()}
-        )
+        return columns_of(lead, ("rhat", "integrated_time", "ess"), np.column_stack([rhat, tau, draws / tau]))
 
     return by_slab(of_slab, [with_chain(value)], ("chain", dim))
 
@@ -167,13 +173,12 @@ def moments(series: NDArray[np.floating], lags: int) -> Moments:
     chains, length = series.shape[1:]
     # a series at rest has no correlation; what rounding leaves of its variance must not pass for one
     moving = np.where(np.ptp(series, axis=(1, 2)) > 0, 1.0, np.nan)
-    part = series.astype(np.float64)
-    means = part.mean(axis=-1, keepdims=True)
-    part -= means
+    means = series.mean(axis=-1, keepdims=True, dtype=np.float64)
     padded = fft.next_fast_len(length + lags, real=True)
-    power = fft.rfft(part, padded)
+    power = fft.rfft(series - means, padded, overwrite_x=True)
     # chains first, then back: the transform is linear
-    mean_power = (power.real**2 + power.imag**2).mean(axis=1)
+    parts = power.view(np.float64)
+    mean_power = np.einsum("sck,sck->sk", parts, parts).reshape(len(series), -1, 2).sum(axis=-1) / chains
     covariance = fft.irfft(mean_power, padded)[:, :lags] / length
     between = means[:, :, 0].var(axis=1, ddof=1) if chains > 1 else 0.0
     within = moving * covariance[:, 0] * length / (length - 1)
@@ -191,7 +196,8 @@ def rhat_and_time(series: NDArray[np.floating]) -> Array:
     chains, length = series.shape[1:]
     half = length // 2
     # the middle entry of an odd length belongs to neither half
-    halves = np.concatenate([series[..., :half], series[..., length - half :]], axis=1)
+    even = series if length % 2 == 0 else np.delete(series, half, axis=-1)
+    halves = even.reshape(len(series), 2 * chains, half)
     found = moments(halves, half)
     with np.errstate(invalid="ignore", divide="ignore"):
         rhat = np.sqrt(found.pooled / found.within)

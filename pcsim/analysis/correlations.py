@@ -103,7 +103,9 @@ def signal_correlation(
     r = _correlate(means, (stimulus,), unit)
     error = (1 - r**2) / math.sqrt(stimuli - 1)
     draws = math.prod(value.sizes[d] for d in present)
-    share = moments["variance"].mean(stimulus, skipna=False) / (draws * means.var(stimulus, ddof=1, skipna=False))
+    share = moments["variance"].mean(stimulus, skipna=False) / (
+        draws * means.var(stimulus, ddof=1, skipna=False)
+    )
     cautions = (
         [] if stimuli >= FEW_STIMULI else [f"must not be read closely: tuning over {stimuli} stimuli only"]
     )

@@ -159,7 +159,9 @@ def conditional_variance(counts: xr.DataArray, phi: float = 1.0, dim: Dims = "ch
     """
     trials = _trials(counts, dim)
     data = counts.astype(np.float64)
-    result = (data.var(dim, skipna=False) * trials / (trials - 1) - phi * data.mean(dim, skipna=False)).rename("varce")
+    result = (
+        data.var(dim, skipna=False) * trials / (trials - 1) - phi * data.mean(dim, skipna=False)
+    ).rename("varce")
     return described(result, VARCE, _few(trials))
 
 

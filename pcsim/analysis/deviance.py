@@ -169,7 +169,11 @@ def _count(chains: int) -> str:
 def _error_of_mean(data: xr.DataArray, chain: str) -> xr.DataArray:
     """Standard error over chains; NaN for a single one."""
     chains = data.sizes[chain]
-    return data.std(chain, ddof=1, skipna=False) / math.sqrt(chains) if chains > 1 else data.mean(chain, skipna=False) * np.nan
+    return (
+        data.std(chain, ddof=1, skipna=False) / math.sqrt(chains)
+        if chains > 1
+        else data.mean(chain, skipna=False) * np.nan
+    )
 
 
 def _ratio(mean: xr.DataArray, dim: str) -> xr.DataArray:

@@ -7,8 +7,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from pcsim.analysis.convergence import unconverged
-from pcsim.analysis.flat import after as steps_from
-from pcsim.analysis.flat import flat_units, whole
+from pcsim.analysis.flat import flat_units, steps_from, whole
 from pcsim.analysis.gaussian import Law, kl, kl_from, kl_to, singular
 from pcsim.analysis.result import Meaning, cautions_of, described
 from pcsim.analysis.slabs import require

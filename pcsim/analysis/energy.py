@@ -4,10 +4,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pcsim.analysis.averages import mean_and_error
+from pcsim.analysis.averages import moments
 from pcsim.analysis.convergence import unconverged
 from pcsim.analysis.result import Meaning, described
-from pcsim.analysis.slabs import last_axes, lead_of, require_entries, with_chain
+from pcsim.analysis.slabs import columns_of, last_axes, lead_of, require_entries, with_chain
 
 Array = NDArray[np.float64]
 BINS = 60
@@ -48,11 +48,7 @@ def energy_statistics(
     excess = with_chain(energy).astype(np.float64) - minimum
     lead = lead_of(excess, ("chain", dim))
     series = last_axes(excess, ("chain", dim))
-    columns = _columns(series).T
-    names = ("excess", "excess_error", "variance", "variance_error")
-    found = xr.Dataset(
-        {n: lead.copy(data=c.reshape(lead.shape)) for n, c in zip(names, columns, strict=True)}
-    )
+    found = columns_of(lead, ("excess", "excess_error", "variance", "variance_error"), moments(series))
     cautions = unconverged(energy, dim)
     if (low := found["excess"] < -4 * found["excess_error"]).any():
         cautions.append(
@@ -81,8 +77,3 @@ def langevin_energy(curvatures: Array, step_size: float, temperature: float = 1.
     shrunk = 1 - step_size * np.asarray(curvatures, dtype=np.float64) / 2
     heat = np.where(shrunk > 0, temperature / np.where(shrunk > 0, shrunk, 1.0), np.nan)
     return described(xr.Dataset({"excess": heat.sum() / 2, "variance": (heat**2).sum() / 2}), EXACT)
-
-
-def _columns(series: Array) -> Array:
-    square = (series - series.mean(axis=(1, 2), keepdims=True)) ** 2
-    return np.concatenate([mean_and_error(series), mean_and_error(square)], axis=1)

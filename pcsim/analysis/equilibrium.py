@@ -5,7 +5,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pcsim.analysis.convergence import diagnostics
-from pcsim.analysis.flat import after as steps_from
+from pcsim.analysis.flat import steps_from
 from pcsim.analysis.result import Meaning, cautions_of, described
 from pcsim.analysis.slabs import require
 from pcsim.errors import AnalysisError
@@ -36,8 +36,8 @@ def equilibrium_time(
     """First step per image from which the running mean of log p(x, z) stays in its stationary band; NaN: never.
 
     energy: dims chain and `dim`. stationary: `quadratic_line`, or `long_run_line` of other chains. window: recorded
-    entries of the running mean, at least four integrated times of the energy. Steps before `start` are left out. A start within
-    the band gives `start`. Not to be read as the mixing time of every direction.
+    entries of the running mean, at least four integrated times of the energy. Steps before `start` are left out. A
+    start within the band gives `start`. Not to be read as the mixing time of every direction.
     """
     require(energy, "chain", dim)
     part = steps_from(energy, start, dim, "equilibrium_time")

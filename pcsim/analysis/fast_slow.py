@@ -4,8 +4,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pcsim.analysis.flat import after as steps_from
-from pcsim.analysis.flat import at
+from pcsim.analysis.flat import at, steps_from
 from pcsim.analysis.result import Meaning, described
 from pcsim.analysis.slabs import require
 from pcsim.errors import AnalysisError

@@ -30,7 +30,7 @@ def whole(array: xr.DataArray, *dims: str) -> xr.DataArray:
     return array.chunk(dict.fromkeys(dims, -1)) if array.chunks is not None else array
 
 
-def after(array: xr.DataArray, step: float, dim: str, where: str) -> xr.DataArray:
+def steps_from(array: xr.DataArray, step: float, dim: str, where: str) -> xr.DataArray:
     """The part at steps >= `step`; raises `AnalysisError` where nothing lies there."""
     require(array, dim)
     if dim not in array.coords:

@@ -33,6 +33,12 @@ EFFECTIVE_TEMPERATURE = Meaning(
     "Cugliandolo (2011) Journal of Physics A 44:483001",
     "temperature (1 = posterior)",
 )
+SPECTRAL_TEMPERATURE = EFFECTIVE_TEMPERATURE._replace(
+    definition="T_eff(w) = w S(w) / (2 Im chi(w)), S the two-sided spectrum, chi the transform of the impulse response",
+    estimator="Welch spectrum of unpushed chains over the sine transform of the measured step response's increments; "
+    "w is (2/dt) sin(w dt/2), which makes the ratio of a Langevin step T/(1 - gamma lambda/2) at every frequency",
+    bias="a response cut before it settles ripples; a spectrum smeared by its window is wrong below its resolution",
+)
 
 
 def static_susceptibility(value: xr.DataArray, temperature: float, dim: str = "step") -> xr.DataArray:
@@ -83,6 +89,38 @@ def effective_temperature(predicted: xr.Dataset, measured: xr.DataArray) -> xr.D
         predicted.attrs["temperature"] * predicted["step"] / measured.where(measured["lag"] > 0)
     )
     return described(ratio, EFFECTIVE_TEMPERATURE, cautions_of(predicted))
+
+
+def effective_temperature_spectrum(spectrum: xr.Dataset, measured: xr.DataArray) -> xr.DataArray:
+    """T_eff(ω) = ω S(ω) / (2 Im χ(ω)) over `frequency`: which of the chain's timescales are too hot or too cold.
+
+    `spectrum` from `power_spectrum` (one-sided, frequencies per unit of `lag`'s time), `measured` the mean displacement
+    per unit push over `lag`, evenly from 0 on, as in `effective_temperature`. A sampler at T has T/(1 − γλ/2) at all
+    frequencies; coloured noise and slow error units do not. NaN where Im χ is not positive. Must not be read where the
+    response has not settled within the lags, nor as precise where the spectrum is not: its relative error is the
+    spectrum's. Cugliandolo (2011).
+    """
+    if "lag" not in measured.dims or measured.sizes["lag"] < 8 or float(measured["lag"][0]) != 0:
+        raise AnalysisError("effective temperature: the measured response needs 8 lags or more, from 0 on")
+    time, frequency = measured["lag"].to_numpy().astype(np.float64), spectrum["frequency"]
+    gaps = np.diff(time)
+    if not np.allclose(gaps, gaps[0]) or float(frequency.max()) * gaps[0] > 0.5 + 1e-9:
+        raise AnalysisError(
+            "effective temperature: lags must be even, and at most half a period of any frequency"
+        )
+    middle = xr.DataArray((time[1:] + time[:-1]) / 2, dims="lag")
+    rises = measured.astype(np.float64).diff("lag").drop_vars("lag")
+    lossy = xr.dot(rises, np.sin(2 * np.pi * frequency * middle), dim="lag")
+    pulse = 2 / gaps[0] * np.sin(np.pi * frequency * gaps[0])
+    ratio: xr.DataArray = pulse * spectrum["power"] / (4 * lossy.where(lossy > 0))
+    cautions = cautions_of(spectrum)
+    quarter = measured.isel(lag=slice(-(len(time) // 4), None))
+    moving = abs(quarter.isel(lag=-1) - quarter.isel(lag=0)) > 0.02 * abs(measured.isel(lag=-1))
+    if count := int(moving.sum()):
+        cautions.append(
+            f"must not be read at low frequencies in {count} of {moving.size} series: the response has not settled"
+        )
+    return described(ratio.rename("effective_temperature"), SPECTRAL_TEMPERATURE, cautions)
 
 
 def _positive(temperature: float) -> None:

@@ -102,7 +102,11 @@ def excess_energy(scale: xr.DataArray, posterior: xr.Dataset) -> xr.DataArray:
     Positive: chains start above the typical set and log p(x, z) rises on average; negative: it falls.
     """
     best = factorised_optimum(posterior)["scale"].sel(objective="reverse", drop=True)
-    return (0.5 * ((scale / best) ** 2 - 1).sum("unit", skipna=False)).rename("excess_energy").assign_attrs(units="nat")
+    return (
+        (0.5 * ((scale / best) ** 2 - 1).sum("unit", skipna=False))
+        .rename("excess_energy")
+        .assign_attrs(units="nat")
+    )
 
 
 def _averaged(gaps: xr.Dataset) -> xr.Dataset:

@@ -44,15 +44,16 @@ def irreversibility(value: xr.DataArray, lag: int = 1, dim: str = "step") -> xr.
         raise AnalysisError(
             f"irreversibility: a lag of {lag} in stretches of {length} entries; take a lag below half"
         )
-    if (
-        size := value.sizes["unit"] ** 2 * cuts * given.isel({dim: 0, "unit": 0}).size
-    ) > ENTRIES:
+    if (size := value.sizes["unit"] ** 2 * cuts * given.isel({dim: 0, "unit": 0}).size) > ENTRIES:
         raise AnalysisError(f"irreversibility: {size} pairs of units and stretches; select fewer units first")
     pieces = by_slab(lambda part: _pieces(part, dim, lag, cuts), [given], (dim, "unit"))
     scale: xr.DataArray = pieces["variance"].mean(("chain", "piece"), skipna=False) ** 0.5
     unit = pieces["cross"] / (scale * scale.rename(unit="unit_2"))
     count = given.sizes["chain"] * cuts
-    mean, error = unit.mean(("chain", "piece"), skipna=False), unit.std(("chain", "piece"), ddof=1, skipna=False) / np.sqrt(count)
+    mean, error = (
+        unit.mean(("chain", "piece"), skipna=False),
+        unit.std(("chain", "piece"), ddof=1, skipna=False) / np.sqrt(count),
+    )
     pairs = value.sizes["unit"] * (value.sizes["unit"] - 1)
     found = xr.Dataset(
         {

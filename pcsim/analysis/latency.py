@@ -7,8 +7,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pcsim.analysis.flat import after as steps_from
-from pcsim.analysis.flat import at, flat_units, whole
+from pcsim.analysis.flat import at, flat_units, steps_from, whole
 from pcsim.analysis.result import Meaning, described
 from pcsim.analysis.slabs import require
 from pcsim.errors import AnalysisError

@@ -70,7 +70,9 @@ def components(
     not tell the stimuli apart.
     """
     units = [name for name in templates.dims if name != "stimulus"]
-    mean = value.mean([name for name in ("image", "chain") if name in value.dims], dtype=np.float64, skipna=False)
+    mean = value.mean(
+        [name for name in ("image", "chain") if name in value.dims], dtype=np.float64, skipna=False
+    )
     basis = (
         (templates - blank).stack(unit_=units).transpose("stimulus", "unit_").to_numpy().astype(np.float64)
     )
@@ -118,7 +120,9 @@ def component_times(
             [_times((total - inside.isel(image=i)) / (count - 1), fraction, dim) for i in range(count)],
             "image_",
         )
-        error = ((count - 1) * ((left - left.mean("image_", skipna=False)) ** 2).mean("image_", skipna=False)) ** 0.5
+        error = (
+            (count - 1) * ((left - left.mean("image_", skipna=False)) ** 2).mean("image_", skipna=False)
+        ) ** 0.5
         result = result.merge(error.rename({name: f"{name}_se" for name in ("peak", "rise", "end")}))
     cautions = []
     edges = inside[dim].to_numpy()[[0, -1]]

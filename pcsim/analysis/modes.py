@@ -72,7 +72,7 @@ def nearest_mode(value: xr.DataArray, centres: Array, unit: str = "unit") -> xr.
     bare = value.drop_vars(unit, errors="ignore").astype(np.float64)
     distance = ((bare - points) ** 2).sum(unit, skipna=False)
     nearest = distance.fillna(np.inf).argmin("mode")
-    return described(nearest.where(np.isfinite(distance).any("mode"), -1).astype(np.int64).rename("mode"), LABEL)
+    return described(nearest.where(distance.notnull().all("mode"), -1).astype(np.int64).rename("mode"), LABEL)
 
 
 def mode_occupancy(
@@ -106,7 +106,9 @@ def mode_occupancy(
             "shares are still those of their starts"
         )
     if lost := int((label < 0).sum()):
-        cautions.append(f"must not be read as shares: {lost} of {label.size} draws are not finite and in no mode")
+        cautions.append(
+            f"must not be read as shares: {lost} of {label.size} draws are not finite and in no mode"
+        )
     result = xr.Dataset({"occupancy": occupancy, "standard_error": error, "mass": mass, "z": score})
     return described(result, OCCUPANCY, cautions)
 
@@ -129,11 +131,11 @@ def dominant_state(value: xr.DataArray, low: float, high: float, dim: str = "ste
     return described(found.transpose(*value.dims).rename("state"), STATE)
 
 
-def dwell_times(state: xr.DataArray, step_time: float = 1.0, dim: str = "step") -> xr.Dataset:
+def dwell_times(state: xr.DataArray, step_time: float | None = None, dim: str = "step") -> xr.Dataset:
     """Every stretch of one state in every series, one after another along `dwell`.
 
-    Variables: `duration` (in steps of `dim`'s coordinate × `step_time`, the time of one step; a thinned trace resolves
-    it to its own stride, `attrs["resolution"]`), `state`, `start` (index along `dim`), `series` (which chain, image …:
+    Variables: `duration` (entries × `step_time`, the seconds between neighbouring entries; None: in steps, by `dim`'s
+    coordinate), `state`, `start` (index along `dim`), `series` (which chain, image …:
     its number in the order of the dims other than `dim`), `censored` ("first", "last", "both" or ""). Stretches of
     state 0 are left out. `rivalry_statistics` uses the complete ones, `mean_dwell` accounts for the cut ones.
     """
@@ -143,9 +145,9 @@ def dwell_times(state: xr.DataArray, step_time: float = 1.0, dim: str = "step") 
     columns = [_stretches(one, number) for number, one in enumerate(series)]
     table = np.concatenate(columns) if columns else np.zeros((0, 5), np.int64)
     kinds = np.array(["", "first", "last", "both"])
-    resolution = step_time * stride(state, dim)
+    resolution = stride(state, dim) if step_time is None else step_time
     result = xr.Dataset(
-        {"duration": ("dwell", table[:, 2] * resolution, {"units": "step" if step_time == 1 else "s"}),
+        {"duration": ("dwell", table[:, 2] * resolution, {"units": "step" if step_time is None else "s"}),
          "state": ("dwell", table[:, 1]), "start": ("dwell", table[:, 3]), "series": ("dwell", table[:, 0]),
          "censored": ("dwell", kinds[table[:, 4]])},
         attrs={"resolution": resolution},

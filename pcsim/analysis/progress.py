@@ -8,8 +8,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from pcsim.analysis.convergence import diagnostics, unconverged
-from pcsim.analysis.flat import after as steps_from
-from pcsim.analysis.flat import at, unit_dims
+from pcsim.analysis.flat import at, steps_from, unit_dims
 from pcsim.analysis.result import Meaning, cautions_of, described
 from pcsim.analysis.slabs import require
 from pcsim.errors import AnalysisError

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -11,7 +12,7 @@ from pcsim.errors import AnalysisError, nearest
 
 Array = NDArray[Any]
 Result = TypeVar("Result", xr.DataArray, xr.Dataset)
-SLAB, BATCH, BLOCK = 3 * 2**29, 2**22, 2**27
+SLAB, BATCH, BLOCK = 2**31, 2**22, 2**27
 """Bytes of a slab that is loaded, of a batch of it that is worked on (few times that in float64: it should stay near
 the processor's cache), and of a block of steps; all in the arrays' own dtype."""
 
@@ -57,7 +58,7 @@ def by_slab(
 
     The arrays are loaded in slabs of at most `budget` bytes together, each with all entries along `whole`; the function
     sees a loaded slab in batches, and its results are put together again. A store whose chunks hold all units is read
-    once for every slab: a trace of 20 GB about 14 times.
+    once for every slab: a trace of 20 GB ten times.
     """
 
     def loaded(*slab: xr.DataArray) -> Result:
@@ -101,6 +102,12 @@ def last_axes(value: xr.DataArray, dims: Sequence[str]) -> Array:
     """The array's values with `dims` last, in that order, the others flattened in front: `[series, *dims]`."""
     turned = value.transpose(..., *dims).to_numpy()
     return turned.reshape(-1, *(value.sizes[d] for d in dims))
+
+
+def columns_of(lead: xr.DataArray, names: Sequence[str], rows: Array) -> xr.Dataset:
+    """A variable per name, shaped and labelled like `lead` (see `lead_of`), from `rows [series, name]`."""
+    columns = np.asarray(rows).reshape(-1, len(names)).T
+    return xr.Dataset({n: lead.copy(data=c.reshape(lead.shape)) for n, c in zip(names, columns, strict=True)})
 
 
 def lead_of(value: xr.DataArray, dims: Sequence[str]) -> xr.DataArray:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from pcsim.analysis.convergence import unconverged
 from pcsim.analysis.result import Meaning, cautions_of, described
-from pcsim.analysis.slabs import by_slab, last_axes, lead_of, require_entries, stride, with_chain
+from pcsim.analysis.slabs import by_slab, columns_of, last_axes, lead_of, require_entries, stride, with_chain
 from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
@@ -106,11 +106,8 @@ def knee_and_slope(spectrum: xr.Dataset, below: float | None = None) -> xr.Datas
     if inside.sizes["frequency"] < 8:
         raise AnalysisError(f"knee: {inside.sizes['frequency']} frequencies up to {top:g}; 8 are needed")
     lead, f = lead_of(power, ("frequency",)), inside["frequency"].values
-    columns = np.array([_lorentzian(row, f) for row in last_axes(inside, ("frequency",))]).reshape(-1, 3).T
-    names = ("plateau", "knee", "slope")
-    found = xr.Dataset(
-        {n: lead.copy(data=c.reshape(lead.shape)) for n, c in zip(names, columns, strict=True)}
-    )
+    rows = [_lorentzian(row, f) for row in last_axes(inside, ("frequency",))]
+    found = columns_of(lead, ("plateau", "knee", "slope"), np.array(rows))
     found["fitted"] = (
         found["plateau"] / (1 + (inside["frequency"] / found["knee"]) ** found["slope"])
     ).drop_attrs()

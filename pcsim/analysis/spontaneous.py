@@ -15,6 +15,8 @@ from pcsim.errors import AnalysisError, pick
 
 Array = NDArray[np.float64]
 CLOSE = 0.2
+SHORT, CORRELATED = 8, 2.0
+"""Entries from which an integrated time can be had, and the time from which neighbours pass for many draws."""
 
 THINNED = Meaning(
     "thinned values",
@@ -128,7 +130,12 @@ def _warnings(value: xr.DataArray, kind: str) -> list[str]:
     dim = next((str(d) for d in value.dims if str(d).startswith("step")), None)
     if dim is None or "chain" not in value.dims:
         return []
-    return [f"{kind}: {text}" for text in unconverged(value, dim)]
+    found = unconverged(value, dim)
+    if value.sizes[dim] >= SHORT and (longest := float(integrated_time(value, dim).max())) > CORRELATED:
+        found.append(
+            f"must not be read as independent draws: neighbours are correlated over {longest:.3g} entries; thin them first"
+        )
+    return [f"{kind}: {text}" for text in found]
 
 
 def _blind(found: dict[str, float], estimator: str) -> list[str]:

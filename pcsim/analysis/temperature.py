@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pcsim.analysis.averages import mean_and_error, moments_with_error
 from pcsim.analysis.convergence import cautions_from, rhat_and_time, unconverged
 from pcsim.analysis.result import Meaning, cautions_of, described
-from pcsim.analysis.slabs import by_slab, last_axes, lead_of, require_entries, with_chain
+from pcsim.analysis.slabs import by_slab, columns_of, last_axes, lead_of, require_entries, with_chain
 from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
@@ -66,10 +66,8 @@ def virial_temperature(
         series, drifts = last_axes(z, whole), last_axes(v.transpose(*z.dims), whole)
         columns = _virial(series, drifts, last_axes(half.broadcast_like(z), whole), temperature)
         rhat, time = rhat_and_time(series).T
-        table = [*columns.T, rhat, z.sizes["chain"] * z.sizes[dim] / time]
-        return xr.Dataset(
-            {n: lead.copy(data=c.reshape(lead.shape)) for n, c in zip(COLUMNS, table, strict=True)}
-        )
+        draws = z.sizes["chain"] * z.sizes[dim]
+        return columns_of(lead, COLUMNS, np.column_stack([columns, rhat, draws / time]))
 
     found = by_slab(of_slab, [given, with_chain(drift), noise], ("chain", dim))
     found = described(found, VIRIAL, cautions_from(found, value))
@@ -86,7 +84,7 @@ def _virial(z: Array, drift: Array, half: Array, temperature: float) -> Array:
     centred = z.astype(np.float64)
     centred -= centred.mean(axis=(1, 2), keepdims=True)
     gradient = -drift.astype(np.float64)
-    measured, correction = centred * gradient, half * gradient**2
+    measured, correction = centred * gradient, half * gradient * gradient
     columns = [mean_and_error(a) for a in (measured, correction, measured - correction, gradient)]
     columns[1][:, 0] += temperature
     columns[2][:, 0] -= temperature
@@ -142,7 +140,9 @@ def temperature_ablation(
         if temperature in gradients:
             virial = virial_temperature(value, gradients[temperature], step_size, temperature, dim=dim)
             names = {"measured": "virial", "measured_error": "virial_error", "expected": "virial_expected"}
-            found = found.merge(virial[list(names)].rename(names), compat="no_conflicts", combine_attrs="drop")
+            found = found.merge(
+                virial[list(names)].rename(names), compat="no_conflicts", combine_attrs="drop"
+            )
         parts.append(found.expand_dims(temperature=[temperature]))
     return described(xr.concat(parts, "temperature", combine_attrs="drop"), ABLATION, cautions)
 

@@ -9,7 +9,7 @@ from scipy import fft
 
 from pcsim.analysis.convergence import integrated_time
 from pcsim.analysis.result import Meaning, cautions_of, described
-from pcsim.analysis.slabs import by_slab, last_axes, lead_of, require_entries, stride
+from pcsim.analysis.slabs import by_slab, columns_of, last_axes, lead_of, require_entries, stride
 from pcsim.errors import AnalysisError
 
 Array = NDArray[np.float64]
@@ -83,10 +83,7 @@ def intrinsic_timescale(autocorrelation: xr.DataArray) -> xr.Dataset:
     names = ("timescale", "amplitude", "offset", "first_lag", "r2", "at_edge")
     lead = lead_of(autocorrelation, ("lag",))
     rows = [_fit(row, time) for row in last_axes(autocorrelation, ("lag",)).astype(np.float64)]
-    columns = np.array(rows).reshape(-1, len(names)).T
-    found = xr.Dataset(
-        {n: lead.copy(data=c.reshape(lead.shape)) for n, c in zip(names, columns, strict=True)}
-    )
+    found = columns_of(lead, names, np.array(rows))
     found["at_edge"] = found["at_edge"] == 1
     found["autocorrelation"] = autocorrelation.drop_attrs()
     decay = np.exp(-autocorrelation["lag"] / found["timescale"])

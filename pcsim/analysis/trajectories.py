@@ -7,8 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pcsim.analysis.convergence import diagnostics, unconverged
-from pcsim.analysis.flat import after as steps_from
-from pcsim.analysis.flat import flat_units
+from pcsim.analysis.flat import flat_units, steps_from
 from pcsim.analysis.result import Meaning, described
 from pcsim.analysis.slabs import by_slab, require
 from pcsim.errors import AnalysisError

@@ -219,6 +219,8 @@ def _explain(source: Source, path: Path_, model: type[BaseModel], value: Any, it
     if item["type"] == "missing":
         return place, "missing; this key is needed"
     text = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if item["type"] in ("dict_type", "model_type"):
+        text = "expected a mapping, {key: value}"
     given = "" if isinstance(item["input"], dict) and seen else f" (found {item['input']!r})"
     return place, f"{text[:1].lower()}{text[1:]}{given}"
 

@@ -30,7 +30,9 @@ def report_command(paths: Sequence[Path], target: Path | None) -> None:
     for question, answer in page.summary:
         out.print(f"{question} {answer}", markup=False)
     if page.warned:
-        err.print(f"{len(page.warned)} warnings stand at the top of the page", markup=False)
+        count = len(page.warned)
+        words = "warning stands" if count == 1 else "warnings stand"
+        err.print(f"{count} {words} at the top of the page", markup=False)
     out.print(f"{place}", markup=False)
 
 

@@ -50,28 +50,37 @@ def audit(
 ) -> tuple[Row, ...]:
     """What every update, error and learning rule of a circuit depends on, measured at random points.
 
-    `clamped` names the nodes that are held (default: the leaves). In order: errors and updates of the nodes,
+    `clamped` names the nodes that are held (default: the leaves that somebody predicts); past nodes are held always,
+    at random values. In order: errors and updates of the nodes,
     messages of the edges, learning rules, independence of rows, the kernel. A row is local where all that it
     reacted to is next to it in `Circuit.with_errors()`: an error reads its node and the node's parents; an update
     reads its node's errors, hence their nodes; a synapse's rule reads the error and the value at its two ends.
     """
     program = Program(circuit)
     bound = program.bind(program.initial_parameters(torch.Generator().manual_seed(seed)))
-    engine = _Engine(bound, tuple(circuit.leaves if clamped is None else clamped))
+    predicted = [name for name in circuit.leaves if circuit.parents(name)]
+    engine = _Engine(bound, (*(predicted if clamped is None else clamped), *circuit.past))
     rng = Stream(torch.Generator().manual_seed(seed + 1))
     with torch.no_grad():
-        points = [ancestral(bound, rng, 1, {}) for _ in range(POINTS)]
+        points = [ancestral(bound, rng, 1, _pasts(circuit, rng)) for _ in range(POINTS)]
         seen = responses(engine.respond, points, UNITS)
         grains = {n: g for edge in bound.edges for n, g in _edge_grains(edge, points).items()}
         rows = [
             row for node in bound.nodes for row in _node_rows(circuit, _At(node, bound, points), seen, grains)
         ]
-        rows += [_message_row(edge, grains) for edge in bound.edges]
+        # nobody answers to a past node: no message goes there
+        rows += [_message_row(edge, grains) for edge in bound.edges if edge.parent not in circuit.past]
         rows += [_rule_row(circuit, name, grains, seen, rows) for name in program.learned]
         rows.append(_row_independence(engine, points))
         if kernel is not None:
             rows.append(kernel_row(kernel, seed))
     return tuple(rows)
+
+
+def _pasts(circuit: Circuit, rng: Stream) -> dict[str, Tensor]:
+    """Random values of the past nodes: at their means, whatever multiplies them would hide."""
+    like = torch.zeros((), dtype=torch.float64)
+    return {name: rng.normal(like.expand(1, *circuit.nodes[name].shape)) for name in circuit.past}
 
 
 class _Engine(NamedTuple):

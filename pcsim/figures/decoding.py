@@ -11,19 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pcsim.figures.caution import caution
-from pcsim.figures.style import COLOURS, COLUMN, PAGE, REFERENCE, sheet
+from pcsim.figures.colours import NEUTRAL, colour
+from pcsim.figures.marks import DASHED, DOTTED, STEP, band
+from pcsim.figures.style import COLUMN, PAGE, REFERENCE, sheet, styled
 
-METHODS: dict[str, str] = {
-    **{str(name): color for name, color in COLOURS.items()},
-    "vanilla PC": COLOURS["PC"],
-    "Langevin PC": COLOURS["LPC"],
-}
-NEUTRAL = ("#000000", "#CC79A7", "#56B4E9", "#8C6D1F")
-"""For what is no method; the first two are read in most figures."""
 ACCURACY = "accuracy (mean over classes)"
-STEP = "inference step"
+TIME = "inference step"
 
 
+@styled
 def decodability(results: Mapping[str, xr.Dataset], dim: str = "step") -> Figure:
     """Held-out accuracy over steps: trained at t (line, ± 1 s.e.), trained at T (dashed), chance ± 2 s.e. (grey).
 
@@ -32,13 +28,13 @@ def decodability(results: Mapping[str, xr.Dataset], dim: str = "step") -> Figure
     figure = sheet(PAGE, 2.5)
     axes = figure.subplots()
     for place, (label, result) in enumerate(results.items()):
-        color = _colour(label, place)
+        color = colour(label, place)
         if dim not in result["same"].dims:
-            axes.axhline(float(result["same"]), color=color, linestyle=(0, (1, 1)), label=label)
+            axes.axhline(float(result["same"]), color=color, linestyle=DOTTED, label=label)
             continue
         steps = result[dim].to_numpy()
-        _band(axes, steps, result["same"], result["same_se"], color, label)
-        axes.plot(steps, result["last"], color=color, linestyle=(0, (4, 1.5)), linewidth=1.0)
+        band(axes, steps, result["same"], result["same_se"], color, label)
+        axes.plot(steps, result["last"], color=color, linestyle=DASHED, linewidth=1.0)
         axes.plot(
             steps,
             result["shuffled"],
@@ -50,16 +46,15 @@ def decodability(results: Mapping[str, xr.Dataset], dim: str = "step") -> Figure
         )
     first = next(iter(results.values()))
     _chance(axes, first)
-    axes.plot(
-        [], [], color=REFERENCE, linestyle=(0, (4, 1.5)), linewidth=1.0, label="trained at the last step"
-    )
+    axes.plot([], [], color=REFERENCE, linestyle=DASHED, linewidth=1.0, label="trained at the last step")
     axes.plot([], [], "o", color=REFERENCE, markersize=2.2, markerfacecolor="white", label="labels shuffled")
-    axes.set(xlabel=f"{STEP} (0 = sweep)", ylabel=ACCURACY, ylim=(None, 1.02))
+    axes.set(xlabel=STEP, ylabel=ACCURACY, ylim=(None, 1.02))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     caution(figure, *results.values())
     return figure
 
 
+@styled
 def temporal_generalisation(result: xr.Dataset, dim: str = "step") -> Figure:
     """Accuracy by step of training (up) and of testing (across); white is chance, orange above it."""
     figure = sheet(COLUMN, 3.4)
@@ -71,7 +66,7 @@ def temporal_generalisation(result: xr.Dataset, dim: str = "step") -> Figure:
     norm = TwoSlopeNorm(vcenter=chance, vmin=low, vmax=1.0)
     shade = axes.pcolormesh(tested, trained, accuracy, cmap="PuOr_r", norm=norm, rasterized=True)
     axes.plot(tested[[0, -1]], tested[[0, -1]], color=REFERENCE, linewidth=0.6, linestyle=(0, (1, 2)))
-    axes.set(xlabel=f"tested at {STEP}", ylabel=f"trained at {STEP}", aspect="equal")
+    axes.set(xlabel=f"tested at {TIME}", ylabel=f"trained at {TIME}", aspect="equal")
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(shade, ax=axes, label=ACCURACY, location="bottom", aspect=30)
     ticks = [low, chance, (1 + chance) / 2, 1.0]
@@ -80,6 +75,7 @@ def temporal_generalisation(result: xr.Dataset, dim: str = "step") -> Figure:
     return figure
 
 
+@styled
 def solution_times(results: Mapping[str, xr.Dataset]) -> Figure:
     """Left: images solved by each step, challenge and control, of the first result. Right: ΔOST ± s.e. of every one."""
     figure = sheet(PAGE, 2.4)
@@ -110,22 +106,23 @@ def solution_times(results: Mapping[str, xr.Dataset]) -> Figure:
     return figure
 
 
+@styled
 def masking(curves: Mapping[str, xr.DataArray], theory: Mapping[str, xr.DataArray] | None = None) -> Figure:
     """A component (or accuracy) after the mask against the onset asynchrony; dashed: the closed form."""
     figure = sheet(COLUMN, 2.4)
     axes = figure.subplots()
     for place, (label, curve) in enumerate(curves.items()):
-        axes.plot(curve["soa"], curve, "o", color=_colour(label, place), markersize=4, label=label)
+        axes.plot(curve["soa"], curve, "o", color=colour(label, place), markersize=4, label=label)
     for place, label in enumerate(theory or {}):
         curve = (theory or {})[label]
-        axes.plot(curve["soa"], curve, color=_colour(label, place), linewidth=0.9, linestyle=(0, (4, 1.5)))
+        axes.plot(curve["soa"], curve, color=colour(label, place), linewidth=0.9, linestyle=DASHED)
     if theory:
         axes.plot(
             [],
             [],
             color=REFERENCE,
             linewidth=0.9,
-            linestyle=(0, (4, 1.5)),
+            linestyle=DASHED,
             label="aᵏ (1 − aⁿ), or 0 after a reset",
         )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -135,6 +132,7 @@ def masking(curves: Mapping[str, xr.DataArray], theory: Mapping[str, xr.DataArra
     return figure
 
 
+@styled
 def component_course(
     measure: xr.DataArray, times: xr.Dataset | None = None, over: str = "period", dim: str = "step"
 ) -> Figure:
@@ -146,7 +144,7 @@ def component_course(
     mean = measure.mean("image") if "image" in measure.dims else measure
     for color, value in zip(shades, values, strict=True):
         axes.plot(mean[dim], mean.sel({over: value}), color=color, label=f"{value:g}")
-    axes.axvline(0, color=REFERENCE, linewidth=0.8, linestyle=(0, (1, 1.5)))
+    axes.axvline(0, color=REFERENCE, linewidth=0.8, linestyle=DOTTED)
     axes.axhline(0, color=REFERENCE, linewidth=0.6)
     axes.set(xlabel="step from the target's onset", ylabel="target component\n(steady response = 1)")
     axes.legend(title="steps per picture" if over == "period" else over, ncols=2)
@@ -171,11 +169,6 @@ def _latencies(axes: Axes, times: xr.Dataset, over: str) -> None:
     axes.legend()
 
 
-def _band(axes: Axes, steps: Any, mean: xr.DataArray, error: xr.DataArray, color: str, label: str) -> None:
-    axes.fill_between(steps, mean - error, mean + error, color=color, alpha=0.22, linewidth=0)
-    axes.plot(steps, mean, color=color, label=label)
-
-
 def _chance(axes: Axes, result: xr.Dataset) -> None:
     chance, error = float(result["chance"]), float(result["chance_se"])
     axes.axhspan(chance - 2 * error, chance + 2 * error, color=REFERENCE, alpha=0.15, linewidth=0)
@@ -184,10 +177,6 @@ def _chance(axes: Axes, result: xr.Dataset) -> None:
 
 def _pairs(result: xr.Dataset) -> int:
     return int((result["challenge_time"].notnull() & result["control_time"].notnull()).sum())
-
-
-def _colour(label: str, place: int) -> str:
-    return METHODS.get(label) or NEUTRAL[place % len(NEUTRAL)]
 
 
 def _shades(count: int) -> Any:

@@ -8,12 +8,11 @@ from matplotlib.figure import Figure
 
 from pcsim.figures.caution import caution
 from pcsim.figures.colours import NEUTRAL, colour
-from pcsim.figures.style import COLUMN, PAGE, REFERENCE, sheet
-
-DASHED = (0, (4, 1.5))
-DOTTED = (0, (1, 1.2))
+from pcsim.figures.marks import DASHED, DOTTED
+from pcsim.figures.style import COLUMN, PAGE, REFERENCE, sheet, styled
 
 
+@styled
 def standard_decay(results: Mapping[str, xr.Dataset], theory: Mapping[str, float] | None = None) -> Figure:
     """Mean amplitude of one unit to each standard (dots); dashed: the first times theory's ratioⁿ."""
     figure = sheet(COLUMN, 2.4)
@@ -39,6 +38,7 @@ def standard_decay(results: Mapping[str, xr.Dataset], theory: Mapping[str, float
     return figure
 
 
+@styled
 def mismatch(results: Mapping[str, xr.Dataset]) -> Figure:
     """Amplitudes to deviant and control (left) and their difference ± 2 s.e. (right), one row per comparison."""
     figure = sheet(PAGE, 0.9 + 0.35 * len(results))
@@ -67,6 +67,7 @@ def mismatch(results: Mapping[str, xr.Dataset]) -> Figure:
     return figure
 
 
+@styled
 def populations(
     result: xr.Dataset, onsets: Sequence[int] = (), omitted: Sequence[int] = (), dim: str = "step"
 ) -> Figure:
@@ -105,6 +106,7 @@ def populations(
     return figure
 
 
+@styled
 def response_times(
     courses: Mapping[str, xr.DataArray], times: Mapping[str, xr.DataArray], threshold: float,
     theory: Mapping[str, float] | None = None, dim: str = "step", xlabel: str = "inference step",
@@ -128,6 +130,7 @@ def response_times(
     return figure
 
 
+@styled
 def gain(
     results: Mapping[str, xr.Dataset], means: Mapping[str, xr.DataArray], stimulus: xr.DataArray
 ) -> Figure:

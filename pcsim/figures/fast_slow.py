@@ -4,24 +4,16 @@ from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
-from numpy.typing import NDArray
 
 from pcsim.figures.caution import caution
-from pcsim.figures.style import COLOURS, COLUMN, PAGE, REFERENCE, sheet
-
-METHODS: dict[str, str] = {
-    **{str(name): color for name, color in COLOURS.items()},
-    "vanilla PC": COLOURS["PC"],
-    "Langevin PC": COLOURS["LPC"],
-}
-NEUTRAL = ("#000000", "#CC79A7", "#56B4E9", "#8C6D1F")
-STEP = "inference step (0 = sweep)"
-DASHED, DOTTED = (0, (4, 1.5)), (0, (1, 1))
+from pcsim.figures.colours import colour
+from pcsim.figures.marks import DASHED, STEP, band
+from pcsim.figures.style import COLUMN, PAGE, REFERENCE, sheet, styled
 
 
+@styled
 def divergences(
     results: Mapping[str, xr.Dataset], exact: xr.Dataset | None = None, dim: str = "step"
 ) -> Figure:
@@ -36,8 +28,8 @@ def divergences(
     for axes, (name, title) in zip(panels, titles.items(), strict=True):
         axes.axhline(0, color=REFERENCE, linewidth=0.7)
         for place, (label, result) in enumerate(results.items()):
-            _band(axes, result[dim], over_images(result[name]), _joint(result[f"{name}_error"]),
-                  colour_of(label, place), label)  # fmt: skip
+            band(axes, result[dim], over_images(result[name]), _joint(result[f"{name}_error"]),
+                  colour(label, place), label)  # fmt: skip
         if exact is not None:
             axes.plot(
                 exact[dim], exact[name], color=REFERENCE, linestyle=DASHED, linewidth=1.0, label="exact"
@@ -55,14 +47,15 @@ def divergences(
     return figure
 
 
+@styled
 def log_joint(results: Mapping[str, xr.Dataset], dim: str = "step") -> Figure:
     """L_t − L_0, mean over images with its standard deviation, and dashed the stationary line that it must end on."""
     figure = sheet(COLUMN, 2.7)
     axes = figure.subplots()
     axes.axhline(0, color=REFERENCE, linewidth=0.7)
     for place, (label, result) in enumerate(results.items()):
-        color = colour_of(label, place)
-        _band(axes, result[dim], result["mean"], result["sd"], color, label)
+        color = colour(label, place)
+        band(axes, result[dim], result["mean"], result["sd"], color, label)
         if "stationary_mean" in result:
             axes.axhline(float(result["stationary_mean"]), color=color, linestyle=DASHED, linewidth=0.9)
     axes.plot([], [], color=REFERENCE, linestyle=DASHED, linewidth=0.9, label="stationary")
@@ -72,6 +65,7 @@ def log_joint(results: Mapping[str, xr.Dataset], dim: str = "step") -> Figure:
     return figure
 
 
+@styled
 def drift_to_noise(results: Mapping[str, xr.Dataset], dim: str = "step") -> Figure:
     """The drift-to-noise ratio over steps (mean over images), its stationary value (dashed), and the line of 1."""
     figure = sheet(COLUMN, 2.5)
@@ -83,7 +77,7 @@ def drift_to_noise(results: Mapping[str, xr.Dataset], dim: str = "step") -> Figu
         ha="right", fontsize=6.5, color=REFERENCE,
     )  # fmt: skip
     for place, (label, result) in enumerate(results.items()):
-        color = colour_of(label, place)
+        color = colour(label, place)
         axes.plot(result[dim], over_images(result["ratio"]), color=color, label=label)
         axes.axhline(float(over_images(result["stationary"])), color=color, linestyle=DASHED, linewidth=0.9)
     axes.plot([], [], color=REFERENCE, linestyle=DASHED, linewidth=0.9, label="stationary")
@@ -96,6 +90,7 @@ def drift_to_noise(results: Mapping[str, xr.Dataset], dim: str = "step") -> Figu
     return figure
 
 
+@styled
 def gradient_plateau(results: Mapping[str, xr.Dataset], dim: str = "step") -> Figure:
     """Mean squared gradient norm over steps and, dashed, the plateau that the posterior's curvature asks for at T > 0.
 
@@ -105,7 +100,7 @@ def gradient_plateau(results: Mapping[str, xr.Dataset], dim: str = "step") -> Fi
     axes = figure.subplots()
     levels = []
     for place, (label, result) in enumerate(results.items()):
-        color = colour_of(label, place)
+        color = colour(label, place)
         axes.plot(result[dim], over_images(result["square"]), color=color, label=label)
         if "expected" in result:
             levels.append(float(over_images(result["expected"])))
@@ -121,11 +116,6 @@ def gradient_plateau(results: Mapping[str, xr.Dataset], dim: str = "step") -> Fi
     return figure
 
 
-def colour_of(label: str, place: int) -> str:
-    """The method's colour where the label is one, else the next of a neutral cycle."""
-    return METHODS.get(label, NEUTRAL[place % len(NEUTRAL)])
-
-
 def over_images(array: xr.DataArray) -> xr.DataArray:
     """Mean over images where there are any."""
     return array.mean("image") if "image" in array.dims else array
@@ -136,15 +126,6 @@ def _joint(error: xr.DataArray) -> xr.DataArray:
     if "image" not in error.dims:
         return error
     return (error**2).sum("image") ** 0.5 / error.sizes["image"]
-
-
-def _band(
-    axes: Axes, steps: xr.DataArray, middle: xr.DataArray, half: xr.DataArray, color: str, label: str
-) -> None:
-    centre, width = (np.asarray(array, np.float64) for array in (middle, half))
-    shown: NDArray[np.float64] = np.nan_to_num(width)
-    axes.fill_between(steps, centre - shown, centre + shown, color=color, alpha=0.18, linewidth=0)
-    axes.plot(steps, centre, color=color, label=label)
 
 
 def _power(value: float) -> float:

@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 from pcsim.analysis.rivalry import duration_density
 from pcsim.figures.caution import caution
 from pcsim.figures.colours import NEUTRAL, colour
-from pcsim.figures.style import COLUMN, REFERENCE, sheet
+from pcsim.figures.marks import DASHED, DOTTED
+from pcsim.figures.style import COLUMN, REFERENCE, sheet, styled
 
-LAW_DASHES = {"gamma": "-", "lognormal": (0, (4, 1.5)), "rate_gamma": (0, (1, 1.2))}
+LAW_DASHES = {"gamma": "-", "lognormal": DASHED, "rate_gamma": DOTTED}
 LAW_NAMES = {"gamma": "gamma", "lognormal": "lognormal", "rate_gamma": "gamma of 1/duration"}
 
 
+@styled
 def occupancy(results: Mapping[str, xr.Dataset], names: list[str] | None = None) -> Figure:
     """Share of the draws in each mode ± 2 s.e. (dots) against the posterior's masses (bars)."""
     figure = sheet(COLUMN, 2.4)
@@ -37,6 +39,7 @@ def occupancy(results: Mapping[str, xr.Dataset], names: list[str] | None = None)
     return figure
 
 
+@styled
 def dwell_survival(
     survivals: Mapping[str, xr.Dataset], means: Mapping[str, float] | None = None, unit: str = "step"
 ) -> Figure:
@@ -54,7 +57,7 @@ def dwell_survival(
     ends = np.array([0.0, last])
     for label, mean in (means or {}).items():
         name = f"{label}: exponential, mean {mean:.3g}"
-        axes.plot(ends, np.exp(-ends / mean), color=REFERENCE, linestyle=(0, (4, 1.5)), label=name)
+        axes.plot(ends, np.exp(-ends / mean), color=REFERENCE, linestyle=DASHED, label=name)
     axes.set(xlabel=f"dwell time t ({unit})", ylabel="share longer than t", yscale="log")
     axes.set(ylim=(lowest, 1.2), xlim=(0, last))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", fontsize=6.5)
@@ -62,6 +65,7 @@ def dwell_survival(
     return figure
 
 
+@styled
 def rivalry(
     dwells: Mapping[str, xr.Dataset], statistics: Mapping[str, xr.Dataset], state: int = 1, unit: str = "step"
 ) -> Figure:
@@ -81,6 +85,7 @@ def rivalry(
     return figure
 
 
+@styled
 def levelt(result: xr.Dataset, names: tuple[str, str] = ("state −1", "state 1")) -> Figure:
     """Mean dominance of each percept ± 1 s.e. (left) and the rate of alternation (right) against input strength."""
     figure = sheet(COLUMN, 2.2)

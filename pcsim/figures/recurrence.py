@@ -7,8 +7,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from pcsim.figures.caution import caution
-from pcsim.figures.fast_slow import DOTTED, STEP, colour_of
-from pcsim.figures.style import COLUMN, PAGE, REFERENCE, sheet
+from pcsim.figures.colours import colour
+from pcsim.figures.marks import DASHED, DOTTED, STEP
+from pcsim.figures.style import COLUMN, PAGE, REFERENCE, sheet, styled
 
 GAPS = {
     "approximation": ("#8C6D1F", "approximation: the family"),
@@ -17,6 +18,7 @@ GAPS = {
 }
 
 
+@styled
 def equilibrium_times(time: xr.DataArray, difficulty: xr.Dataset, correlation: xr.Dataset) -> Figure:
     """Time to equilibrium against each measure of difficulty, one dot per image, with Spearman's ρ and its interval.
 
@@ -45,6 +47,7 @@ def equilibrium_times(time: xr.DataArray, difficulty: xr.Dataset, correlation: x
     return figure
 
 
+@styled
 def gaps(results: Mapping[str, xr.Dataset]) -> Figure:
     """Mean gaps over images, one row per model: family and encoder stacked to the total, the chain's end below them.
 
@@ -75,6 +78,7 @@ def gaps(results: Mapping[str, xr.Dataset]) -> Figure:
     return figure
 
 
+@styled
 def warm_up(results: Mapping[str, xr.Dataset], exact: Mapping[str, xr.Dataset] | None = None) -> Figure:
     """Mean squared error of the time average against the discarded steps (± 1 s.e.), with bias² (dotted) beneath it.
 
@@ -83,17 +87,15 @@ def warm_up(results: Mapping[str, xr.Dataset], exact: Mapping[str, xr.Dataset] |
     figure = sheet(COLUMN, 2.6)
     axes = figure.subplots()
     for place, (label, result) in enumerate(results.items()):
-        color, steps = colour_of(label, place), result["discard"]
+        color, steps = colour(label, place), result["discard"]
         axes.errorbar(
             steps, result["mse"], result["mse_error"], color=color, marker="o", markersize=3, label=label
         )
         axes.plot(steps, result["bias2"], color=color, linestyle=DOTTED, linewidth=1.0)
     for curve in (exact or {}).values():
-        axes.plot(
-            curve["discard"], curve["mse"], color=REFERENCE, linestyle=(0, (4, 1.5)), linewidth=0.9, zorder=3
-        )
+        axes.plot(curve["discard"], curve["mse"], color=REFERENCE, linestyle=DASHED, linewidth=0.9, zorder=3)
     if exact:
-        axes.plot([], [], color=REFERENCE, linestyle=(0, (4, 1.5)), linewidth=0.9, label="exact")
+        axes.plot([], [], color=REFERENCE, linestyle=DASHED, linewidth=0.9, label="exact")
     axes.plot([], [], color=REFERENCE, linestyle=DOTTED, linewidth=1.0, label="bias² alone")
     axes.set(xlabel="discarded steps B", ylabel="squared error of the time average", ylim=(0, None))
     axes.legend()
@@ -101,6 +103,7 @@ def warm_up(results: Mapping[str, xr.Dataset], exact: Mapping[str, xr.Dataset] |
     return figure
 
 
+@styled
 def fast_slow_index(results: Mapping[str, xr.Dataset]) -> Figure:
     """One row per result (a model or a level): its images' indices as ticks, the overall index with its 95 % interval.
 
@@ -111,7 +114,7 @@ def fast_slow_index(results: Mapping[str, xr.Dataset]) -> Figure:
     for value in (0, 1):
         axes.axvline(value, color=REFERENCE, linewidth=0.7)
     for row, (label, result) in enumerate(results.items()):
-        color, prefix = colour_of(label, row), "overall_" if "overall_index" in result else ""
+        color, prefix = colour(label, row), "overall_" if "overall_index" in result else ""
         middle, low, high = (float(result[f"{prefix}{part}"]) for part in ("index", "low", "high"))
         if prefix:
             each = result["index"].to_numpy()
@@ -129,6 +132,7 @@ def fast_slow_index(results: Mapping[str, xr.Dataset]) -> Figure:
     return figure
 
 
+@styled
 def latencies(result: xr.Dataset, dim: str = "step") -> Figure:
     """By level (lowest at the bottom): departure from the baseline (grey) and from the sweep (black).
 

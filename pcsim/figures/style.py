@@ -1,9 +1,10 @@
 """The look that all figures share: widths, fonts, one fixed colour per method, and how figures are saved."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
 import matplotlib
 from matplotlib.colors import to_rgb
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from pcsim.errors import RunError
 from pcsim.figures.run_view import Method, RunView, labels
 
+P = ParamSpec("P")
 COLUMN, PAGE = 3.4, 7.0
 """Widths in inches: one column and a whole page."""
 COLOURS: dict[Method, str] = {"PC": "#0072B2", "LPC": "#D55E00", "VAE": "#009E73"}
@@ -83,6 +85,17 @@ def house_style() -> AbstractContextManager[None]:
     """Inside it, figures get these fonts and lines; matplotlib's own settings come back after it."""
     settings: Any = STYLE  # matplotlib's stub lists every key as a literal
     return matplotlib.rc_context(settings)
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """`draw` in the house style, wherever it is called from."""
+
+    @functools.wraps(draw)
+    def within(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with house_style():
+            return draw(*args, **kwargs)
+
+    return within
 
 
 def sheet(width: float, height: float) -> Figure:

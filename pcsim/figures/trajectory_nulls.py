@@ -8,14 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pcsim.figures.caution import caution
-from pcsim.figures.fast_slow import colour_of
-from pcsim.figures.style import COLUMN, PAGE, REFERENCE, sheet
+from pcsim.figures.colours import colour
+from pcsim.figures.style import COLUMN, PAGE, REFERENCE, sheet, styled
 
 NULLS = {"walk": "random walk", "noise": "matched noise"}
 CONTOURS = np.arange(0, 11) ** 2 / 2
 """Energies at 0, 1, 2 … standard deviations from the minimum of a quadratic energy, in nats."""
 
 
+@styled
 def trajectory_nulls(result: xr.Dataset, label: str = "LPC") -> Figure:
     """Three planes (the chain; an example of each null in its own) and the variance that components explain.
 
@@ -24,7 +25,7 @@ def trajectory_nulls(result: xr.Dataset, label: str = "LPC") -> Figure:
     """
     figure = sheet(PAGE, 2.3)
     panels = figure.subplots(1, 4, width_ratios=[1, 1, 1, 1.15])
-    color = colour_of(label, 0)
+    color = colour(label, 0)
     _path(panels[0], result["position"], color)
     panels[0].set_title(label, color=color)
     for axes, (name, title) in zip(panels[1:], NULLS.items(), strict=False):
@@ -36,6 +37,7 @@ def trajectory_nulls(result: xr.Dataset, label: str = "LPC") -> Figure:
     return figure
 
 
+@styled
 def common_plane(positions: Mapping[str, xr.DataArray], log_joint: xr.DataArray | None = None) -> Figure:
     """Chains of several runs (`project` onto one plane) of one image, on the energy of that plane where it is given.
 
@@ -52,7 +54,7 @@ def common_plane(positions: Mapping[str, xr.DataArray], log_joint: xr.DataArray 
     for place, (label, position) in enumerate(positions.items()):
         for i in range(position.sizes["chain"]):
             x, y = (position.isel(chain=i).sel(component=c).to_numpy() for c in (1, 2))
-            axes.plot(x, y, color=colour_of(label, place), linewidth=0.7, label=label if i == 0 else None)
+            axes.plot(x, y, color=colour(label, place), linewidth=0.7, label=label if i == 0 else None)
             axes.plot(x[0], y[0], "o", color="black", markerfacecolor="white", markersize=4, zorder=4)
             axes.plot(x[-1], y[-1], "o", color="black", markersize=3, zorder=4)
     axes.set(xlabel="PC1 (latent units)", ylabel="PC2 (latent units)")

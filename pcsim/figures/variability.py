@@ -11,13 +11,13 @@ from pcsim.analysis.quenching import relaxation
 from pcsim.errors import AnalysisError
 from pcsim.figures.caution import caution
 from pcsim.figures.colours import NEUTRAL, colour
-from pcsim.figures.style import COLUMN, PAGE, REFERENCE, sheet
+from pcsim.figures.marks import DASHED, DOTTED, band
+from pcsim.figures.style import COLUMN, PAGE, REFERENCE, sheet, styled
 
 CROSS = "#D55E00"
-DASHED = (0, (4, 1.5))
-DOTTED = (0, (1, 1.2))
 
 
+@styled
 def quenching(
     courses: Mapping[str, xr.Dataset], fits: Mapping[str, xr.Dataset] | None = None, dim: str = "step"
 ) -> Figure:
@@ -40,7 +40,7 @@ def quenching(
             )
         for axes, what in ((upper, "variance"), (lower, "mean")):
             line = _line(course, what, dim)
-            _band(axes, line, _line(course, f"{what}_error", dim), dim, ink, name)
+            band(axes, line[dim], line, _line(course, f"{what}_error", dim), ink, name)
             if label in fits:
                 _law(axes, fits[label], what, line[dim].to_numpy(), ink)
     for axes in (upper, lower):
@@ -54,6 +54,7 @@ def quenching(
     return figure
 
 
+@styled
 def fano(
     results: Mapping[str, xr.Dataset], theory: Mapping[str, xr.DataArray] | None = None, dim: str = "step",
     xlabel: str = "inference step",
@@ -89,6 +90,7 @@ def fano(
     return figure
 
 
+@styled
 def correlation_agreement(
     results: Mapping[str, xr.Dataset], one: str = "signal correlation", other: str = "noise correlation"
 ) -> Figure:
@@ -118,6 +120,7 @@ def correlation_agreement(
     return figure
 
 
+@styled
 def correlation_matrix(result: xr.Dataset, name: str = "noise correlation") -> Figure:
     """All pairs of units; the colour's range is the largest correlation off the diagonal, which is left blank."""
     figure = sheet(COLUMN, 3.2)
@@ -141,6 +144,7 @@ def correlation_matrix(result: xr.Dataset, name: str = "noise correlation") -> F
     return figure
 
 
+@styled
 def contrast(law: xr.Dataset, measured: xr.Dataset | None = None, pair: tuple[int, int] = (0, 1)) -> Figure:
     """Posterior variance and correlation against contrast: closed form (lines) and `measured` ± s.e. (dots).
 
@@ -169,6 +173,7 @@ def contrast(law: xr.Dataset, measured: xr.Dataset | None = None, pair: tuple[in
     return figure
 
 
+@styled
 def spontaneous_evoked(results: Mapping[str, xr.Dataset]) -> Figure:
     """Left: KL(evoked ‖ spontaneous) with its floor (open). Right: the estimator on a known case (cross: truth)."""
     figure = sheet(PAGE, 1.1 + 0.28 * len(results))
@@ -216,11 +221,6 @@ def _line(result: xr.Dataset, name: str, dim: str) -> xr.DataArray:
             f"{name} has dims {line.dims}; select one entry of all but {dim!r} before drawing it"
         )
     return line
-
-
-def _band(axes: Axes, line: xr.DataArray, error: xr.DataArray, dim: str, ink: str, label: str) -> None:
-    axes.fill_between(line[dim], line - error, line + error, color=ink, alpha=0.22, linewidth=0)
-    axes.plot(line[dim], line, color=ink, label=label)
 
 
 def _law(axes: Axes, fit: xr.Dataset, what: str, steps: np.ndarray, ink: str) -> None:

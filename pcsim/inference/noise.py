@@ -17,6 +17,8 @@ from pcsim.inference.types import Rng, Tree
 
 TAIL = 1e-17
 """Probability at which the table of a Poisson count ends."""
+MOST = 1e6
+"""Spikes per step beyond which the table would be long for nothing: the excess kurtosis is below 1e-6."""
 
 
 class Noise(NamedTuple):
@@ -39,6 +41,10 @@ class Noise(NamedTuple):
             raise StudyError(f"noise.shared: {self.shared!r} must be a correlation, 0 to 1")
         if self.spikes is not None:
             limits.positive("noise.shot", self.spikes)
+            if self.spikes > MOST:
+                raise StudyError(
+                    f"noise.shot: {self.spikes:g} spikes per step are Gaussian noise; leave shot out"
+                )
         return self
 
 

@@ -105,6 +105,8 @@ def spectrum_of(run: Subject) -> xr.Dataset:
 def arrow_of(run: Subject) -> xr.Dataset:
     """Time asymmetry of pairs of units at a lag of one entry, under the first image."""
     value = run.stationary(_latent(run))
+    if value.sizes["unit"] < 2:
+        raise Missing(f"{run.label}: {run.nearest} has one unit; a direction of time shows between two")
     return irreversibility.irreversibility(first_image(value).isel(unit=slice(0, UNITS)))
 
 

@@ -8,6 +8,7 @@ import xarray as xr
 from pcsim.analysis import divergence, equilibrium, fast_slow, progress
 from pcsim.analysis.gaussian import singular
 from pcsim.analysis.result import cautions_of
+from pcsim.analysis.slabs import stride
 from pcsim.figures import fast_slow as fast_slow_figures
 from pcsim.figures import recurrence as recurrence_figures
 from pcsim.report.gather import Part, each, jackknife, over_images, quiet, row, said, section
@@ -226,7 +227,7 @@ def _nearness(value: xr.DataArray, law: xr.Dataset) -> xr.DataArray:
 
 def _arrival(runs: Sequence[Subject], noisy: Sequence[Subject]) -> Part:
     found, notes = each(noisy, arrival_of)
-    numbers = {k: _steps(v) for k, v in found.items()}
+    numbers = {s.label: _steps(s, found[s.label]) for s in noisy if s.label in found}
     rows = (row("steps to equilibrium of the energy", runs, numbers),) if found else ()
     return Part(rows, (), said(runs, found), notes)
 
@@ -236,8 +237,9 @@ def arrival_of(run: Subject) -> xr.DataArray:
     return equilibrium.equilibrium_time(run.evoked("energy"), _line(run), WINDOW)
 
 
-def _steps(found: xr.DataArray) -> Number:
+def _steps(run: Subject, found: xr.DataArray) -> Number:
+    """Mean over images; of one image known to half a window."""
+    window = WINDOW * stride(run.read("energy"), "step")
     never = int(found.isnull().sum())
-    number = over_images(found, "steps")
-    number = number if number.error is not None else number._replace(error=float(WINDOW) / 2)
+    number = over_images(found, "steps", error=window / 2)
     return number.noted(f"{never} of {found.size} images never settle") if never else number

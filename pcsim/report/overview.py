@@ -10,13 +10,13 @@ from pcsim.errors import RunError
 from pcsim.figures import registry
 from pcsim.report.cautions import Caution
 from pcsim.report.gather import row
-from pcsim.report.page import Cell, Number, Picture, Section, picture, table
+from pcsim.report.page import Cell, Number, Picture, Section, Table, picture, table
 from pcsim.report.subject import Missing, Subject
 
 MEASURES = {
     "log_likelihood": ("log-likelihood of held-out images", "nats"),
     "elbo": ("evidence lower bound", "nats"),
-    "reconstruction_error": ("reconstruction error", "squared error per pixel"),
+    "reconstruction_error": ("squared reconstruction error per pixel", ""),
 }
 """Per-image arrays of an evaluation, with the words that readers know."""
 PIXELS = ("samples", "reconstructions")
@@ -72,9 +72,13 @@ def learned(runs: Sequence[Subject]) -> Section:
         f"{s.label}: log-likelihood {n.shown} per held-out image." for s in shown
         if (n := measure(s, "log_likelihood", "nats")) is not None
     ]  # fmt: skip
-    cautions = tuple(Caution(s.label if s.several else "", FEW_PARTICLES) for s in shown if _few_particles(s))
+    cautions = tuple(
+        Caution(s.label if s.several else "", FEW_PARTICLES)
+        for s in shown
+        if _few_particles(s) and measure(s, "log_likelihood", "nats")
+    )
     question = "What did it learn?" if learns else "How likely are the data?"
-    return Section(question, " ".join(told), (table(names, rows),), tuple(pictures), cautions)
+    return Section(question, " ".join(told), _unless_empty(table(names, rows)), tuple(pictures), cautions)
 
 
 CAPTIONS = {
@@ -82,6 +86,10 @@ CAPTIONS = {
     "samples": "Draws of the generative model.",
     "reconstructions": "Held-out images, and their reconstructions from the end of a chain.",
 }
+
+
+def _unless_empty(shown: Table) -> tuple[Table, ...]:
+    return (shown,) if shown.rows else ()
 
 
 def _figure(name: str, runs: Sequence[Subject]) -> Picture | None:

@@ -117,6 +117,13 @@ def _check_warm_up(source: Source, kernel: Kernel, phases: tuple[Written, ...]) 
                 f"the kernel adapts in the first {kernel.warm_up} steps of every phase, and this one has "
                 f"{phase.steps}; write preconditioner: none, or a smaller window",
             )
+        drive = phase.spec.onset["drive"] if isinstance(phase.spec.onset, dict) else phase.steps
+        if min(drive, phase.steps - drive or drive) <= kernel.warm_up:
+            source.fail(
+                (*phase.path, "onset"),
+                f"the kernel adapts in the first {kernel.warm_up} steps of a drive and of what comes after it, and "
+                f"they have {drive} and {phase.steps - drive}; write preconditioner: none, or a smaller window",
+            )
 
 
 def circuit_of(loaded: LoadedStudy) -> Circuit:

@@ -114,17 +114,15 @@ def _check_together(circuit: Circuit, source: Source, probes: Sequence[Probe]) -
     for index, probe in enumerate(probes):
         path: Path_ = ("record", "probes", index)
         if probe.every % finest:
-            source.fail((*path, "every"), f"expected a multiple of the finest probe's every, {finest}; found {probe.every}")
+            what = f"expected a multiple of the finest probe's every, {finest}"
+            source.fail((*path, "every"), f"{what}; found {probe.every}")
         if not any(PROBES[name].per_unit for name in probe.read):
             continue
         for node in probe.nodes or circuit.nodes:
             if chosen.setdefault(node, probe.units) != probe.units:
-                source.fail((*path, "units"), f"another probe reads other units of node {node} ({_units(chosen[node])}); "
-                            "one trace holds the same units of all that is read of a node")  # fmt: skip
-
-
-def _units(units: list[int] | None) -> str:
-    return "all of them" if units is None else str(units)
+                other = "all of them" if chosen[node] is None else chosen[node]
+                source.fail((*path, "units"), f"expected the same units in all probes of node {node}; another reads "
+                            f"{other}")  # fmt: skip
 
 
 def _check_units(circuit: Circuit, source: Source, path: Path_, probe: Probe) -> None:

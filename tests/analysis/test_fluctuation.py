@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pcsim.analysis.fluctuation import effective_temperature, response, static_susceptibility
+from pcsim.analysis.fluctuation import (
+    effective_temperature,
+    effective_temperature_spectrum,
+    response,
+    static_susceptibility,
+)
+from pcsim.analysis.spectra import langevin_spectrum, power_spectrum
 from pcsim.errors import AnalysisError
 from tests.analysis.surrogates import langevin, random_precision
 
@@ -62,3 +68,49 @@ def test_wrong_temperature_is_seen() -> None:
     value = langevin(PRECISION, STEP, 20_000, 16, np.random.default_rng(4), 2.0).value
     found = effective_temperature(response(value, 1.0, STEP, lags=LAGS), measured()).isel(lag=slice(5, None))
     assert (found > 1.7).all()
+
+
+def test_effective_temperature_over_frequencies_in_closed_form() -> None:
+    """Oracle: T/(1 − γλ/2) at every frequency, from the AR(1) spectrum and the step response (1 − a^k)/λ; rounding."""
+    rate, temperature = 2.0, 0.7
+    lag = np.arange(400)
+    moved = xr.DataArray((1 - (1 - STEP * rate) ** lag) / rate, dims="lag", coords={"lag": STEP * lag})
+    power = langevin_spectrum(np.linspace(0.05, 9, 50), rate, STEP, temperature).to_dataset(name="power")
+    found = effective_temperature_spectrum(power, moved)
+    np.testing.assert_allclose(found, temperature / (1 - STEP * rate / 2), rtol=1e-10)
+    assert found.attrs["cautions"] == []
+    cut = effective_temperature_spectrum(power, moved.isel(lag=slice(0, 12)))
+    assert "has not settled" in cut.attrs["cautions"][0]
+    with pytest.raises(AnalysisError, match="half a period"):
+        effective_temperature_spectrum(power.assign_coords(frequency=power["frequency"] * 2), moved)
+
+
+def test_coloured_noise_is_cold_at_high_frequencies() -> None:
+    """Negative control: noise with memory 1/κ has T_eff = T κ²/(κ² + ω²), derived from its spectrum, not T.
+
+    Bound 4 standard errors of the Welch spectrum, averaged over 16 frequencies in each band.
+    """
+    rng, rate, memory, chains, steps = np.random.default_rng(5), 1.0, 0.2, 64, 40_000
+    keep = float(np.exp(-memory * STEP))
+    noise, z = rng.standard_normal(chains), np.zeros(chains)
+    values = np.empty((chains, steps))
+    for step in range(steps):
+        # spectrum of the force near frequency 0 is that of white noise at T = 1
+        force = noise * np.sqrt(2 / STEP * (1 - keep) / (1 + keep))
+        z = z + STEP * (force - rate * z)
+        noise = keep * noise + np.sqrt(1 - keep**2) * rng.standard_normal(chains)
+        values[:, step] = z
+    late = xr.DataArray(values[:, 4000:], dims=("chain", "step"))
+    lag = np.arange(600)
+    moved = xr.DataArray((1 - (1 - STEP * rate) ** lag) / rate, dims="lag", coords={"lag": STEP * lag})
+    spectrum = power_spectrum(late, STEP, segment=6000)
+    found = effective_temperature_spectrum(spectrum, moved)
+    turn = 2 * np.pi * found["frequency"] * STEP
+    truth = (1 - keep) ** 2 / (1 + keep**2 - 2 * keep * np.cos(turn)) / (1 - STEP * rate / 2)
+    error = float((spectrum["power_error"] / spectrum["power"]).max()) / 4
+    for first in (4, 100):
+        band = slice(first, first + 16)
+        ratio = (found / truth).isel(frequency=band).mean()
+        # neighbouring bins of a Hann window are correlated: half of them count
+        assert abs(float(ratio) - 1) < 4 * error * np.sqrt(2)
+    assert float(found.isel(frequency=slice(100, 116)).mean()) < 0.1

@@ -21,7 +21,7 @@ from pcsim.inference.kernels import KERNELS
 from pcsim.inference.preconditioners import PRECONDITIONERS
 
 ROOT = Path(__file__).parents[2]
-SMALL = sorted(p for p in (ROOT / "circuits").glob("*.yaml") if "conv" not in p.stem)
+CIRCUITS = sorted((ROOT / "circuits").glob("*.yaml"))
 
 
 class Mixing:
@@ -72,9 +72,49 @@ def row(rows: tuple[Row, ...], what: str) -> Row:
     return next(r for r in rows if r.what == what)
 
 
-@pytest.mark.parametrize("path", SMALL, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", CIRCUITS, ids=lambda p: p.stem)
 def test_every_circuit_of_the_package_is_local(path: Path) -> None:
-    assert [r.what for r in audit(load_circuit(path)) if not r.local] == []
+    rows = audit(load_circuit(path))
+    assert [r.what for r in rows if not r.local] == []
+    assert any(r.what.startswith("update of") for r in rows)
+
+
+def test_what_is_past_is_read_and_not_answered() -> None:
+    """a_before → a → b: the error of a reads the frame before, and nothing is written back to it."""
+    circuit = chain({"linear": 2}, 2)
+    circuit["nodes"]["a_before"] = {"past": "a"}
+    circuit["edges"].append({"from": "a_before", "to": "a", "layers": [{"linear": 2}]})
+    rows = audit(load_circuit(circuit))
+    assert set(row(rows, "update of a").reads) == {"a_before", "a", "b"}
+    assert set(row(rows, "rule of a_before->a.0.weight").reads) == {"a_before", "ε(a)"}
+    assert not [
+        r.what
+        for r in rows
+        if r.what in ("update of a_before", "error of a_before", "message of a_before->a")
+    ]
+    assert all(r.local for r in rows)
+
+
+def test_feedback_of_its_own_weights_is_local() -> None:
+    """B ε reads the error at the other end of its synapses; where B is 0, the unit hears nothing of the child."""
+    circuit = chain({"linear": 2}, 2)
+    circuit["edges"][0]["feedback"] = {"weight": [[0.5, -1.0], [0.0, 2.0]]}
+    rows = audit(load_circuit(circuit))
+    assert row(rows, "message of a->b").reads == ("ε(b)",)
+    assert row(rows, "message of a->b").grain == "synapse"
+    assert set(row(rows, "update of a").reads) == {"a", "b"}
+    circuit["edges"][0]["feedback"] = {"weight": [[0.0, 0.0], [0.0, 0.0]]}
+    assert row(audit(load_circuit(circuit)), "update of a").reads == ("a",)
+
+
+def test_a_lone_node_is_audited_free() -> None:
+    """A root that is a leaf too: its full precision is read by its update, and it is not taken for an input."""
+    circuit = {
+        "nodes": {"a": {"shape": [2], "distribution": {"gaussian": {"precision": [[2.0, 0.5], [0.5, 1.0]]}}}}
+    }
+    rows = audit(load_circuit(circuit))
+    assert row(rows, "update of a").reads == ("a",)
+    assert row(rows, "update of a").grain == "node"
 
 
 def test_the_neighbourhood_is_found_and_not_assumed() -> None:
