@@ -73,7 +73,7 @@ def write_circuits(folder: Path, root: Path) -> None:
         )
         names.append((path.stem, load_circuit(path).description.replace("|", "\\|")))
     rows = "\n".join(
-        f"| [![{name}]({name}.svg){{width=230px}}]({name}.md) | **[{name}]({name}.md)** {text} |"
+        f"| [![{name}]({name}.svg){{height=250px}}]({name}.md) | **[{name}]({name}.md)** {text} |"
         for name, text in names
     )
     listed = "\n".join(name for name, _ in names)

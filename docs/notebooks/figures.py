@@ -195,7 +195,9 @@ answers = [
 moved = (answers[1] - answers[0]).mean("chain").isel(step=slice(-61, None))
 predicted = fluctuation.response(lone, 1.0, 0.02, lags=61)
 measured = moved.rename(step="lag").assign_coords(lag=predicted["lag"].to_numpy())
-timescale_figures.effective_temperature(fluctuation.effective_temperature(predicted, measured), 1.0)
+timescale_figures.effective_temperature(
+    fluctuation.effective_temperature(predicted, measured), 1.0, time="unit of time"
+)
 
 # %% [markdown]
 # ## Variability

@@ -141,7 +141,7 @@ def cautions_from(found: xr.Dataset, value: xr.DataArray) -> list[str]:
     if (bad := rhat > RHAT).any():
         sentences.append(
             f"must not be read as stationary: split R-hat is above {RHAT} in {bad.sum()} of {rhat.size} series "
-            f"(worst {rhat[bad].max():.3g})"
+            f"(worst {rhat[bad].max():.4g})"
         )
     if (few := ess < ESS).any():
         sentences.append(

@@ -162,8 +162,8 @@ def solution_time_difference(
     Both are `(image, chain, dim)`, 1 where the readout was right; `split_chains` makes them from one array.
     Variables: `difference` with `difference_se` over pairs, `ratio` to `integrated_time` (in steps: entries times
     their distance) where that is given, and per `pair`: `challenge`, `control` (place of the image), `challenge_time`,
-    `control_time`. Pairs with an unsolved image are left out of the mean. Handing the same chains to both shows the trivial result:
-    images chosen *for* a low first step are slow, with or without dynamics.
+    `control_time`. Pairs with an unsolved image are left out of the mean. Handing the same chains to both shows the
+    trivial result: images chosen *for* a low first step are slow, with or without dynamics.
     """
     chosen = reference_accuracy(selection, criteria, seed, dim=dim)["accuracy"].to_numpy()
     first = selection.isel({dim: 0}).astype(np.float64).mean("chain").to_numpy()

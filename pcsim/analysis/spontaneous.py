@@ -67,6 +67,10 @@ def spontaneous_divergence(
     cautions = _warnings(evoked, "evoked") + _warnings(spontaneous, "spontaneous") + _blind(found, estimator)
     if estimator == "words" and (least := min(len(p), len(q))) < 4 * 2 ** p.shape[1]:
         cautions.append(f"must not be read as bias-free: {least} draws for 2^{p.shape[1]} words")
+    if found["floor"] > found["divergence"] / 2:
+        cautions.append(
+            f"must not be read as a difference: halves of one law already differ by {found['floor']:.3g} nats"
+        )
     result = xr.Dataset(found, attrs={"units_compared": p.shape[1], "draws": [len(p), len(q)]})
     return described(result, chosen.meaning, cautions)
 
@@ -133,7 +137,7 @@ def _warnings(value: xr.DataArray, kind: str) -> list[str]:
     found = unconverged(value, dim)
     if value.sizes[dim] >= SHORT and (longest := float(integrated_time(value, dim).max())) > CORRELATED:
         found.append(
-            f"must not be read as independent draws: neighbours are correlated over {longest:.3g} entries; thin them first"
+            f"must not be read as independent draws: neighbours are correlated over {longest:.3g} entries; thin first"
         )
     return [f"{kind}: {text}" for text in found]
 

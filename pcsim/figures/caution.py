@@ -1,6 +1,7 @@
 """The reasons not to read a result, printed in the figure that shows it."""
 
 import textwrap
+from collections.abc import Mapping
 
 import xarray as xr
 from matplotlib.axes import Axes
@@ -11,18 +12,21 @@ from pcsim.analysis.result import cautions_of
 CAUTION = "#A3282D"
 """Dark red: used for nothing else in the figures."""
 SIZE, LEADING = 6.0, 1.25
+Result = xr.DataArray | xr.Dataset
 MOST = 4
 """Cautions in one figure, the last of them the count of the rest."""
-CHARACTERS_PER_INCH = 22
+CHARACTERS_PER_INCH = 20
 """Of the house font at `SIZE` points, with room to spare."""
 
 
-def caution(figure: Figure, *results: xr.DataArray | xr.Dataset) -> None:
+def caution(figure: Figure, *results: Result | Mapping[str, xr.DataArray] | Mapping[str, xr.Dataset]) -> None:
     """Prints the cautions of the results, each once, between the titles of the top panels and their axes.
 
+    Of results by label, a caution that does not hold for all of them says for which it does.
     Call it last, when axes and titles stand; the figure grows by the height of the lines. Without cautions, nothing.
     """
-    lines = _lines(cautions_of(*results), figure.get_figwidth())
+    texts = [text for result in results for text in _named(result)]
+    lines = _lines(list(dict.fromkeys(texts)), figure.get_figwidth())
     if not lines:
         return
     height = SIZE * LEADING * len(lines)
@@ -41,6 +45,18 @@ def caution(figure: Figure, *results: xr.DataArray | xr.Dataset) -> None:
     )  # fmt: skip
     note.set_gid("caution")
     note.set_in_layout(False)
+
+
+def _named(given: Result | Mapping[str, xr.DataArray] | Mapping[str, xr.Dataset]) -> list[str]:
+    if isinstance(given, xr.DataArray | xr.Dataset):
+        return cautions_of(given)
+    held: dict[str, list[str]] = {}
+    for label, result in given.items():
+        for text in cautions_of(result):
+            held.setdefault(text, []).append(label)
+    return [
+        text if len(labels) == len(given) else f"{', '.join(labels)}: {text}" for text, labels in held.items()
+    ]
 
 
 def _lines(cautions: list[str], width: float) -> list[str]:

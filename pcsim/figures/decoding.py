@@ -17,6 +17,7 @@ from pcsim.figures.style import COLUMN, PAGE, REFERENCE, sheet, styled
 
 ACCURACY = "accuracy (mean over classes)"
 TIME = "inference step"
+OVER = {"period": "steps per picture", "soa": "onset asynchrony (steps)"}
 
 
 @styled
@@ -50,7 +51,7 @@ def decodability(results: Mapping[str, xr.Dataset], dim: str = "step") -> Figure
     axes.plot([], [], "o", color=REFERENCE, markersize=2.2, markerfacecolor="white", label="labels shuffled")
     axes.set(xlabel=STEP, ylabel=ACCURACY, ylim=(None, 1.02))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    caution(figure, *results.values())
+    caution(figure, results)
     return figure
 
 
@@ -102,7 +103,7 @@ def solution_times(results: Mapping[str, xr.Dataset]) -> Figure:
     right.axvline(0, color=REFERENCE, linewidth=0.9)
     right.set_yticks(heights, [f"{name}\n{_pairs(result)} pairs" for name, result in results.items()])
     right.set(xlabel="ΔOST, challenge − control (steps)", ylim=(-0.6, len(results) - 0.4))
-    caution(figure, *results.values())
+    caution(figure, results)
     return figure
 
 
@@ -128,7 +129,7 @@ def masking(curves: Mapping[str, xr.DataArray], theory: Mapping[str, xr.DataArra
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="stimulus onset asynchrony n (steps)", ylabel="target component\n(steady response = 1)")
     axes.legend()
-    caution(figure, *curves.values())
+    caution(figure, curves)
     return figure
 
 
@@ -147,7 +148,7 @@ def component_course(
     axes.axvline(0, color=REFERENCE, linewidth=0.8, linestyle=DOTTED)
     axes.axhline(0, color=REFERENCE, linewidth=0.6)
     axes.set(xlabel="step from the target's onset", ylabel="target component\n(steady response = 1)")
-    axes.legend(title="steps per picture" if over == "period" else over, ncols=2)
+    axes.legend(title=OVER.get(over, over), ncols=2)
     if times is not None:
         _latencies(panels[1], times, over)
         caution(figure, measure, times)
@@ -162,7 +163,7 @@ def _latencies(axes: Axes, times: xr.Dataset, over: str) -> None:
         axes.errorbar(times[over], times[name], yerr=error, fmt=f"{marker}-", color=color, markersize=4,
                       linewidth=1.0, label=f"{name} of the component")  # fmt: skip
     axes.set(
-        xlabel="steps per picture" if over == "period" else over,
+        xlabel=OVER.get(over, over),
         ylabel="time from onset (steps)",
         ylim=(0, None),
     )

@@ -34,7 +34,7 @@ def standard_decay(results: Mapping[str, xr.Dataset], theory: Mapping[str, float
     axes.axhline(0, color=REFERENCE, linewidth=0.8)
     axes.set(xlabel="standards before this one", ylabel="error amplitude\n(precision-weighted)")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left")
-    caution(figure, *results.values())
+    caution(figure, results)
     return figure
 
 
@@ -63,7 +63,7 @@ def mismatch(results: Mapping[str, xr.Dataset]) -> Figure:
     left.set(xlabel="error amplitude (precision-weighted)", ylim=(-0.6, len(results) - 0.4))
     right.set(xlabel="mismatch: deviant − control")
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=2)
-    caution(figure, *results.values())
+    caution(figure, results)
     return figure
 
 
@@ -126,7 +126,7 @@ def response_times(
         axes.plot([], [], color=REFERENCE, linewidth=0.9, linestyle=DASHED, label="(1/λ) ln(m/(m − θ))")
     axes.set(xlabel=xlabel, ylabel="mean value over chains")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
-    caution(figure, *times.values())
+    caution(figure, times)
     return figure
 
 
@@ -146,5 +146,5 @@ def gain(
     axes.axhline(0, color=REFERENCE, linewidth=0.6)
     axes.set(xlabel="stimulus x", ylabel="stationary mean value")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left")
-    caution(figure, *results.values())
+    caution(figure, results)
     return figure

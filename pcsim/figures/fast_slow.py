@@ -43,7 +43,7 @@ def divergences(
         panels[0].set_ylim(top=10 * max(known))
     panels[0].set_ylabel("divergence from the posterior (nat)")
     panels[1].legend()
-    caution(figure, *results.values())
+    caution(figure, results)
     return figure
 
 
@@ -60,8 +60,8 @@ def log_joint(results: Mapping[str, xr.Dataset], dim: str = "step") -> Figure:
             axes.axhline(float(result["stationary_mean"]), color=color, linestyle=DASHED, linewidth=0.9)
     axes.plot([], [], color=REFERENCE, linestyle=DASHED, linewidth=0.9, label="stationary")
     axes.set(xlabel=STEP, ylabel="Δ log p(x, z) since the sweep (nat)\nmean ± sd over images")
-    axes.legend()
-    caution(figure, *results.values())
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    caution(figure, results)
     return figure
 
 
@@ -85,8 +85,8 @@ def drift_to_noise(results: Mapping[str, xr.Dataset], dim: str = "step") -> Figu
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.legend()
-    caution(figure, *results.values())
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    caution(figure, results)
     return figure
 
 
@@ -111,8 +111,8 @@ def gradient_plateau(results: Mapping[str, xr.Dataset], dim: str = "step") -> Fi
     positive = [level for level in levels if level > 0]
     if positive and axes.get_ylim()[0] < min(positive) * 1e-4:
         axes.set_ylim(bottom=min(positive) * 1e-4)
-    axes.legend()
-    caution(figure, *results.values())
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    caution(figure, results)
     return figure
 
 

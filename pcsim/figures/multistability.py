@@ -35,7 +35,7 @@ def occupancy(results: Mapping[str, xr.Dataset], names: list[str] | None = None)
     axes.set_xticks(modes, names or [f"mode {m}" for m in modes])
     axes.set(ylabel="share of draws", ylim=(0, None))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
-    caution(figure, *results.values())
+    caution(figure, results)
     return figure
 
 
@@ -61,7 +61,7 @@ def dwell_survival(
     axes.set(xlabel=f"dwell time t ({unit})", ylabel="share longer than t", yscale="log")
     axes.set(ylim=(lowest, 1.2), xlim=(0, last))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", fontsize=6.5)
-    caution(figure, *survivals.values())
+    caution(figure, survivals)
     return figure
 
 
@@ -81,7 +81,7 @@ def rivalry(
     for spare in panels[len(dwells) :]:
         spare.set_axis_off()
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
-    caution(figure, *statistics.values())
+    caution(figure, statistics)
     return figure
 
 

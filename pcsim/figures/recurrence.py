@@ -74,7 +74,7 @@ def gaps(results: Mapping[str, xr.Dataset]) -> Figure:
     axes.set(yticks=np.arange(len(results)) + 0.15, yticklabels=list(results), xlabel="gap (nat per image)")
     axes.set_ylim(len(results) - 0.3, -0.45)
     figure.legend(loc="outside upper center", ncols=1)
-    caution(figure, *results.values())
+    caution(figure, results)
     return figure
 
 
@@ -98,8 +98,8 @@ def warm_up(results: Mapping[str, xr.Dataset], exact: Mapping[str, xr.Dataset] |
         axes.plot([], [], color=REFERENCE, linestyle=DASHED, linewidth=0.9, label="exact")
     axes.plot([], [], color=REFERENCE, linestyle=DOTTED, linewidth=1.0, label="bias² alone")
     axes.set(xlabel="discarded steps B", ylabel="squared error of the time average", ylim=(0, None))
-    axes.legend()
-    caution(figure, *results.values())
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
+    caution(figure, results)
     return figure
 
 
@@ -128,7 +128,7 @@ def fast_slow_index(results: Mapping[str, xr.Dataset]) -> Figure:
     axes.set_ylim(len(results) - 0.5, -0.6)
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, -0.05), max(high, 1.05))
-    caution(figure, *results.values())
+    caution(figure, results)
     return figure
 
 
@@ -155,9 +155,11 @@ def latencies(result: xr.Dataset, dim: str = "step") -> Figure:
             when = float(one[f"{kind}_latency"])
             if np.isfinite(when):
                 axes.plot(when, float(statistic.sel({dim: when})), "o", color=color, markersize=5, zorder=4)
+                first = kind == "sweep"
                 axes.annotate(
-                    f"{when:g}", (when, float(statistic.sel({dim: when}))), (4, 3 if kind == "sweep" else -9),
-                    textcoords="offset points", fontsize=7, color=color if kind == "sweep" else REFERENCE,
+                    f"{when:g}", (when, float(statistic.sel({dim: when}))), (-5, 4) if first else (5, -9),
+                    ha="right" if first else "left", textcoords="offset points", fontsize=7,
+                    color=color if first else REFERENCE,
                 )  # fmt: skip
         axes.set(yscale="log", ylabel=name)
     panels[-1].set_xlabel(STEP)

@@ -62,7 +62,7 @@ def virial_temperature(results: Results) -> Figure:
         axes.set_ylim(min(0.0, low), high + 0.08 * (high - min(0.0, low)))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside upper center", ncols=2, columnspacing=1.2, handlelength=1.6)
-    caution(figure, *named.values())
+    caution(figure, named)
     return figure
 
 
@@ -87,7 +87,7 @@ def energy(results: Results) -> Figure:
     axes.set(xlabel="energy above its minimum, U − U_min (nats)", ylabel="density (1/nat)", ylim=(0, None))
     axes.set_xlim(left=min(0.0, *(float(r["density"]["bin"].min()) for r in named.values())))
     figure.legend(loc="outside upper center", ncols=1, handlelength=1.6)
-    caution(figure, *named.values())
+    caution(figure, named)
     return figure
 
 

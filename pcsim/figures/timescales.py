@@ -47,7 +47,7 @@ def autocorrelation(
     right.set(xlabel="effective draws (dashed: 400)", ylabel="share of units below", ylim=(0, 1.02))
     if len(curves) > 1:
         figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=len(curves))
-    caution(figure, *curves.values(), *effective.values())
+    caution(figure, curves, effective)
     return figure
 
 
@@ -77,7 +77,7 @@ def spectrum(results: Mapping[str, xr.Dataset] | xr.Dataset, reference: Arrays, 
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_locator(NullLocator())
     figure.legend(loc="outside upper center", ncols=2, columnspacing=1.2, handlelength=1.8)
-    caution(figure, *named.values())
+    caution(figure, named)
     return figure
 
 
@@ -112,13 +112,16 @@ def timescales(
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.set(xlabel="level, from the data up", ylabel=f"integrated timescale ({time})", ylim=(0, None))
     figure.legend(loc="outside upper center", ncols=3, columnspacing=1.2)
-    caution(figure, *levels.values())
+    caution(figure, levels)
     return figure
 
 
 @styled
-def murray_fit(result: xr.Dataset, time: str = "steps") -> Figure:
-    """Autocorrelation across trials with Murray's fit for the unit of median timescale, and all timescales."""
+def murray_fit(result: xr.Dataset, time: str = "steps", two: xr.Dataset | None = None) -> Figure:
+    """Autocorrelation across trials with Murray's fit for the unit of median timescale, and all timescales.
+
+    `two`: the result of `biexponential_timescale` for the same series, drawn dashed.
+    """
     flat_units = list(result["timescale"].dims)
     stacked = result.stack(series=flat_units) if flat_units else result.expand_dims("series")
     found = stacked["timescale"].to_numpy()
@@ -136,6 +139,10 @@ def murray_fit(result: xr.Dataset, time: str = "steps") -> Figure:
         linewidth=1.1,
         label=f"A (exp(−k/τ) + B), τ = {found[middle]:.3g}",
     )
+    if two is not None:
+        pair = (two.stack(series=flat_units) if flat_units else two.expand_dims("series")).isel(series=middle)
+        scales = f"two: τ = {float(pair['fast']):.3g} and {float(pair['slow']):.3g}"
+        left.plot(lag, pair["fitted"], color="#D55E00", linestyle=DASHED, linewidth=1.0, label=scales)
     left.axhline(0, color=REFERENCE, linewidth=0.9, zorder=1)
     left.set(xlabel=f"lag ({time})", ylabel="autocorrelation")
     left.legend(loc="upper right", fontsize=6)
@@ -144,19 +151,20 @@ def murray_fit(result: xr.Dataset, time: str = "steps") -> Figure:
     if values.size:
         right.axvline(float(np.median(values)), color="black", linewidth=1.1, gid="median")
     right.set(xlabel=f"intrinsic timescale τ ({time})\nline: median", ylabel="units")
-    caution(figure, result)
+    caution(figure, result, *([] if two is None else [two]))
     return figure
 
 
 @styled
 def effective_temperature(results: Arrays | xr.DataArray, temperature: float, time: str = "steps") -> Figure:
-    """Effective temperature over lags (median and range over units), with the set one, which a sampler keeps."""
+    """Effective temperature over lags or frequencies (median and range over units), with the set one."""
     curves = _each(results)
     figure = sheet(COLUMN, 2.3)
     axes = figure.subplots()
     for place, (name, curve) in enumerate(curves.items()):
         # at lag 0 both sides of the ratio are 0
-        _band(axes, curve.sel(lag=curve["lag"] > 0), "lag", colour(name, place), name)
+        shown = curve.sel(lag=curve["lag"] > 0) if "lag" in curve.dims else curve
+        _band(axes, shown, "lag" if "lag" in curve.dims else "frequency", colour(name, place), name)
     axes.axhline(
         temperature,
         color=REFERENCE,
@@ -165,11 +173,15 @@ def effective_temperature(results: Arrays | xr.DataArray, temperature: float, ti
         label=f"set: T = {temperature:g}",
         gid="set",
     )
-    axes.set(xlabel=f"lag ({time})", ylabel="effective temperature\n(fluctuation / response)")
+    lagged = all("lag" in curve.dims for curve in curves.values())
+    axes.set(
+        xlabel=f"lag ({time})" if lagged else f"frequency (1/{time})", xscale="linear" if lagged else "log",
+        ylabel="effective temperature\n(fluctuation / response)",
+    )  # fmt: skip
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     figure.legend(loc="outside upper center", ncols=2, columnspacing=1.2)
-    caution(figure, *curves.values())
+    caution(figure, curves)
     return figure
 
 

@@ -59,8 +59,8 @@ def common_plane(positions: Mapping[str, xr.DataArray], log_joint: xr.DataArray 
             axes.plot(x[-1], y[-1], "o", color="black", markersize=3, zorder=4)
     axes.set(xlabel="PC1 (latent units)", ylabel="PC2 (latent units)")
     axes.set_box_aspect(1)
-    axes.legend()
-    caution(figure, *positions.values())
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    caution(figure, positions)
     return figure
 
 

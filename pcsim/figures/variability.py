@@ -50,7 +50,7 @@ def quenching(
     if fits:
         lower.plot([], [], color=REFERENCE, linestyle=DASHED, linewidth=1.0, label="fitted exponentials")
     figure.legend(*lower.get_legend_handles_labels(), loc="outside upper left", fontsize=6.5)
-    caution(figure, *courses.values(), *fits.values())
+    caution(figure, courses, fits)
     return figure
 
 
@@ -86,7 +86,7 @@ def fano(
     axes.axhline(1, color=REFERENCE, linewidth=0.8, label="Poisson: 1")
     axes.set(xlabel=xlabel, ylabel="Fano factor")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
-    caution(figure, *results.values())
+    caution(figure, results)
     return figure
 
 
@@ -116,7 +116,7 @@ def correlation_agreement(
     axes.axvline(0, color=REFERENCE, linewidth=0.6)
     axes.set(xlabel=f"{one} of a pair of units", ylabel=other)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", fontsize=6.5)
-    caution(figure, *results.values())
+    caution(figure, results)
     return figure
 
 
@@ -205,7 +205,7 @@ def spontaneous_evoked(results: Mapping[str, xr.Dataset]) -> Figure:
         str(h.get_label()): h for h in (*right.lines, *left.lines) if not str(h.get_label()).startswith("_")
     }
     figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=3)
-    caution(figure, *results.values())
+    caution(figure, results)
     return figure
 
 

@@ -23,12 +23,11 @@ def value_of(source: Source, path: Path_, node: Node, value: Any, n_image: int) 
     given = _numbers(source, path, node, value)
     if given.shape == (n_image, *node.shape):
         return given
-    try:
-        return given.expand(node.shape).expand(n_image, *node.shape)
-    except RuntimeError:
+    if given.shape not in ((), node.shape):
         source.fail(
             path, f"expected a number or values of shape {list(node.shape)}, found {list(given.shape)}"
         )
+    return given.expand(n_image, *node.shape)
 
 
 def series_of(source: Source, path: Path_, circuit: Circuit, value: Any, n_image: int) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from pcsim.inference.kernels import KERNELS
 from pcsim.record import Coord, Layout, recorded_steps
 from pcsim.study import directory
 from pcsim.study.build import Plan
+from pcsim.study.checks_brian2 import at
 from pcsim.study.engines import CODEGEN, simulator_of, step_of
 from pcsim.study.milestones import milestones_of
 from pcsim.study.schedule import Given, stated_schedule
@@ -72,25 +73,27 @@ def session_of(plan: Plan, materials: Materials, params: Params) -> tuple[Sessio
     labels = stimuli.labels(rows) if stimuli else None
     finest = min((p.every for p in wanted.probes), default=1)
     steps = recorded_steps(-session.spontaneous, session.steps, finest)
-    layout = layout_of(
-        session,
-        dtype=wanted.dtype or FLOATS[plan.dtype],
-        block=wanted.block,
-        updates=updates if len(updates) > 1 else None,
-        coords=(*label_coord(labels), *time_coord(plan, steps)),
-        attrs=attributes(
-            plan.circuit,
-            study=plan.loaded.name,
-            seed=study.seed,
-            engine=study.engine,
-            **({} if study.engine == "torch" else {"codegen": study.codegen or CODEGEN}),
-            kernel=study.inference.kernel.name,
-            preconditioner=study.inference.preconditioner.model_dump(),
-            warm_up=plan.kernel.warm_up,
-            **({} if study.noise is None else {"noise": study.noise.model_dump(exclude_none=True)}),
-            versions=directory.provenance("", 0)["versions"],
-        ),
+    attrs = attributes(
+        plan.circuit,
+        study=plan.loaded.name,
+        seed=study.seed,
+        engine=study.engine,
+        **({} if study.engine == "torch" else {"codegen": study.codegen or CODEGEN}),
+        kernel=study.inference.kernel.name,
+        preconditioner=study.inference.preconditioner.model_dump(),
+        warm_up=plan.kernel.warm_up,
+        **({} if study.noise is None else {"noise": study.noise.model_dump(exclude_none=True)}),
+        versions=directory.provenance("", 0)["versions"],
     )
+    with at(plan.loaded.source, ("record",)):
+        layout = layout_of(
+            session,
+            dtype=wanted.dtype or FLOATS[plan.dtype],
+            block=wanted.block,
+            updates=updates if len(updates) > 1 else None,
+            coords=(*label_coord(labels), *time_coord(plan, steps)),
+            attrs=attrs,
+        )
     return session, layout
 
 

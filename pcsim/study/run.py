@@ -137,6 +137,10 @@ def _work(
         n_train = training_size(materials, plan.study.learning)
         learner = learner_of(plan, params, n_train, materials.clamping.masks)
         progress = checkpoint.restore(run_to, learner)
+    if learner is not None and plan.study.record is not None:
+        session_of(
+            plan, materials, params
+        )  # a trace that could not be written is refused before the learning
     metrics = Metrics(run_to.metrics, progress.update)
     # a recording that learns has left better weights than the first ones; those of a checkpoint may be missing, where
     # a kill struck between the two files

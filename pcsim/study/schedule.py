@@ -98,7 +98,8 @@ class Schedule:
         return json.dumps(
             [
                 {"frame": i, "name": p.name, "onset": begin, "steps": p.steps, "show": json.loads(p.show),
-                 "encoder": p.onset, **({} if p.transform is None else {"transform": p.transform})}
+                 "encoder": p.onset, **({} if p.drive_steps is None else {"drive_steps": p.drive_steps}),
+                 **({} if p.transform is None else {"transform": p.transform})}
                 for i, (begin, p) in enumerate(zip(self.onsets, self.phases, strict=True))
             ]
         )  # fmt: skip

@@ -110,7 +110,8 @@ def clamping_of(
                 )
             continue
         try:
-            finite = torch.as_tensor(what, dtype=dtype).expand(node.shape).isfinite().all()
+            given = torch.as_tensor(what, dtype=dtype)
+            finite = given.isfinite().all() & torch.tensor(given.shape in ((), node.shape))
         except (RuntimeError, TypeError, ValueError):
             finite = torch.tensor(False)
         if not finite or isinstance(what, bool):

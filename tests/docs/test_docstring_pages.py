@@ -50,6 +50,12 @@ def test_docutils_reads_it_without_complaint(name: str) -> None:
     assert "".join(document.astext().replace("- ", "").split()) == "".join(given)
 
 
+def test_fields_of_named_tuples_say_nothing_of_themselves() -> None:
+    lines = ["Alias for field number 3"]
+    loaded("docstrings").convert(None, "attribute", "a.b", None, None, lines)
+    assert lines == []
+
+
 def test_links_out_of_the_documentation() -> None:
     relinked = loaded("generated").relinked
     assert relinked("see [x](../circuits/mnist.yaml)") == "see [x](generated/circuits/mnist.md)"

@@ -15,22 +15,12 @@ from pcsim.engines.torch.target import CircuitTarget, Clamp
 from pcsim.inference.chain import run_chain
 from pcsim.inference.kernels.langevin import langevin
 from pcsim.inference.rng import Draw, Recorder, Stream
-from tests.exact.oracle_circuits import observation, random_description
+from tests.exact.oracle_circuits import FREE, observation, random_description
 
 F64 = torch.float64
 DT = 1e-3
 STEP = 0.01
 ROWS = 2
-INNER = (
-    "number",
-    "list",
-    "matrix",
-    "learned number",
-    "learned list",
-    "learned matrix",
-    "laplace",
-    "student_t",
-)
 LEAVES = ("number", "list", "matrix", "laplace", "student_t", "bernoulli", "categorical")
 ACTIVATIONS = ("tanh", "square", "silu", "softplus", "sigmoid", "relu", "identity")
 
@@ -56,7 +46,7 @@ class Trajectory(NamedTuple):
 def case(seed: int) -> Case:
     """A DAG of three to four inner nodes and two leaves; a node with its own tau, a mask, an inner clamp."""
     rng = np.random.default_rng(seed)
-    inner = tuple(rng.choice(INNER, size=rng.integers(3, 5)))
+    inner = tuple(rng.choice(FREE, size=rng.integers(3, 5)))
     leaves = tuple(rng.choice(LEAVES, size=2, replace=False))
     description = random_description(seed, inner, leaves, ACTIVATIONS)
     names = list(description["nodes"])

@@ -5,17 +5,18 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
+from pcsim.analysis.biexponential import biexponential_timescale
 from pcsim.analysis.convergence import autocorrelation, effective_sample_size
 from pcsim.analysis.covariance import covariance_against
 from pcsim.analysis.energy import energy_statistics
-from pcsim.analysis.fluctuation import effective_temperature, response
+from pcsim.analysis.fluctuation import effective_temperature, effective_temperature_spectrum, response
 from pcsim.analysis.irreversibility import irreversibility
 from pcsim.analysis.spectra import langevin_spectrum, ou_spectrum, power_spectrum
 from pcsim.analysis.temperature import temperature_ablation, virial_temperature
 from pcsim.analysis.timescales import intrinsic_timescale, timescales_by_phase, trial_autocorrelation
 from pcsim.figures import sampling, timescales
 from pcsim.figures.caution import CAUTION, caution
-from pcsim.figures.style import COLOURS, COLUMN, house_style, sheet
+from pcsim.figures.style import COLOURS, COLUMN, STYLE, house_style, sheet
 from tests.analysis.surrogates import Chains, langevin, named, ou, random_precision
 
 PRECISION = random_precision(4, np.random.default_rng(0), condition=8.0)
@@ -204,3 +205,44 @@ def test_cautions_are_printed_once_and_counted() -> None:
     caution(untouched, xr.DataArray(0, attrs={"cautions": []}))
     assert untouched.get_figheight() == 2.0
     assert cautions(untouched) == []
+
+
+def test_cautions_of_results_by_label_say_for_which() -> None:
+    """Oracle: a caution of one of two results carries its label; one that holds for both, none."""
+    shared, own = "must not be read: both", "must not be read: one"
+    results = {
+        "PC": xr.DataArray(0, attrs={"cautions": [shared, own]}),
+        "LPC": xr.DataArray(0, attrs={"cautions": [shared]}),
+    }
+    with house_style():
+        figure = sheet(COLUMN, 2.0)
+        figure.subplots()
+        caution(figure, results)
+    (text,) = cautions(figure)
+    assert text == f"▲ {shared}\n▲ PC: {own}"
+
+
+def test_figures_have_the_house_style_wherever_they_are_drawn(run: Chains) -> None:
+    """Oracle: STYLE's sizes in a figure drawn without any setting, and matplotlib's own settings afterwards."""
+    figure = timescales.autocorrelation(autocorrelation(run.value, lags=20), effective_sample_size(run.value))
+    assert figure.axes[0].xaxis.label.get_fontsize() == STYLE["axes.labelsize"]
+    assert not figure.axes[0].spines["top"].get_visible()
+    assert sheet(COLUMN, 2.0).subplots().spines["top"].get_visible()
+
+
+def test_effective_temperature_over_frequencies(run: Chains) -> None:
+    step = response(run.value, 1.0, STEP, lags=200)["step"]
+    curve = effective_temperature_spectrum(power_spectrum(run.value, STEP), step)
+    figure = timescales.effective_temperature({"LPC": curve}, 1.0, time="unit of time")
+    assert figure.axes[0].get_xscale() == "log"
+    assert figure.axes[0].get_xlabel() == "frequency (1/unit of time)"
+    drawn(figure)
+
+
+def test_two_timescales_beside_one() -> None:
+    rng, shape = np.random.default_rng(7), (32, 3, 1500)
+    value = named((ou(0.5, 1.0, shape, rng) + ou(0.04, 1.0, shape, rng)).swapaxes(1, 2))
+    rho = trial_autocorrelation(value, lags=100)
+    figure = timescales.murray_fit(intrinsic_timescale(rho), two=biexponential_timescale(rho))
+    assert any(text.startswith("two: τ = ") for text in figure.axes[0].get_legend_handles_labels()[1])
+    drawn(figure)

@@ -9,7 +9,7 @@ import pytest
 import pcsim
 from pcsim.errors import CircuitError, PcsimError, StudyError
 from pcsim.inference.kernels import langevin
-from pcsim.study import build, load
+from pcsim.study import build, load, recorded, training
 
 CIRCUIT = """\
 nodes:
@@ -72,6 +72,8 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     "no frames": (*shows("{simulate: 0}"), "stimulus[1].show.simulate", "expected a whole number from 1, found 0"),
     "value of another shape": (*shows("{x: [1.0, 2.0, 3.0]}"), "stimulus[1].show.x",
                                "expected a number or values of shape [2], found [3]"),
+    "one value for two units": (*shows("{x: [1.0]}"), "stimulus[1].show.x",
+                                "expected a number or values of shape [2], found [1]"),
     "value in words": (*shows("{x: bright}"), "stimulus[1].show.x", "expected numbers, found 'bright'"),
     "value not a number": (*shows("{x: .nan}"), "stimulus[1].show.x", "expected finite numbers"),
     "value out of range": (*shows("{s: 3.0}"), "stimulus[1].show.s", "must lie in [0, 1]"),
@@ -81,7 +83,7 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
                                     "stimulus[1].show.series", "different numbers of frames: [1, 2]"),
     "series longer than the simulation": (*shows("{simulate: 3, series: {s: [[1, 0, 0]]}}"),
                                           "stimulus[1].show.series", "1 frames for a simulation of 3"),
-    "no file": (*shows("{series: none.csv}"), "stimulus[1].show.series", "No such file"),
+    "no file": (*shows("{series: none.csv}"), "stimulus[1].show.series", "no such file"),
     "series without a node": (*shows("{series: {y: [1]}}"), "stimulus[1].show.series", "no node 'y'"),
     "key": (*shows("image", ", stepz: 3"), "stimulus[1].stepz", "unknown key; did you mean 'steps'"),
     "steps of zero": (IMAGE, IMAGE.replace("5", "0"), "stimulus[1].steps", "greater than 0"),
@@ -105,6 +107,21 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     "occluded vector": (*shows("{x: 1.0}", ", transform: {occlude: top}"), "stimulus[1].transform.occlude", ""),
     "transformed blank": (BLANK, "  - {show: blank, steps: 5, transform: {contrast: 0.5}}", "stimulus[0].transform",
                           "shows nothing that could be transformed"),
+    "blurred clamp": (*shows("image", ", transform: {blur: 2.0}"), "stimulus[1].transform.blur",
+                      "node x has shape [2], not that of an image"),
+    "occluded clamp": (*shows("mask", ", transform: {occlude: half}"), "stimulus[1].transform.occlude",
+                       "expected top, bottom, left, right"),
+    "repeat": (BLANK, "  - {repeats: 2, phases: [{show: blank, steps: 3}]}", "stimulus[0].repeats",
+               "unknown key; did you mean 'repeat'"),
+    "phases as words": (BLANK, "  - {repeat: 2, phases: [blank]}", "stimulus[0].phases[0]",
+                        "expected a mapping, {key: value} (found 'blank')"),
+    "phase as a word": (BLANK, "  - blank", "stimulus[0]", "expected a mapping, {key: value} (found 'blank')"),
+    "endless time": (IMAGE, "  - {show: image, time: 1e400 s}\ndt: 1 ms", "stimulus[1].time", "a positive time"),
+    "probes out of step": (RECORD, RECORD.replace("{read: value}", "{read: value, every: 2}, {read: error, every: 3}"),
+                           "record.probes[1].every", "expected a multiple of the finest probe's every, 2; found 3"),
+    "other units": (RECORD, RECORD.replace("{read: value}", "{read: value, units: [0]}, {read: error, nodes: [z]}"),
+                    "record.probes[1].units", "expected the same units in all probes of node z; another reads [0]"),
+    "endless spikes": (NOISE, "noise: {shot: {per_step: 1e9}}", "noise", "spikes per step are Gaussian noise"),
     "steps beside it": (RECORD, RECORD.replace("chains: 2", "chains: 2, steps: 5"), "record.steps",
                         "stimulus says what is shown for how long"),
     "stimulus without record": (RECORD, "evaluation: {samples: 2}", "stimulus", "no record section"),
@@ -145,6 +162,42 @@ def test_mistake_is_named_at_its_place(tmp_path: Path, name: str) -> None:
     assert says in message
     assert f": {path}: " in message
     assert "study.yaml:" in message
+
+
+def test_a_drive_has_room_for_what_adapts_first(tmp_path: Path) -> None:
+    circuit = CIRCUIT + "encoder:\n  - {from: x, to: z, layers: [{linear: 4}]}\n"
+    study = STUDY.replace("preconditioner: none", "preconditioner: {name: frozen, window: 4}")
+    study = study.replace(NOISE, "").replace(IMAGE, IMAGE.replace("steps: 5", "steps: 12, onset: {drive: 3}"))
+    with pytest.raises(
+        StudyError, match=r"stimulus\[1\].onset: the kernel adapts in the first 4 steps of a drive"
+    ):
+        load_text(tmp_path, study, circuit)
+    assert load_text(tmp_path, study.replace("drive: 3", "drive: 6"), circuit).phases[1].steps == 12
+
+
+def test_one_clamped_value_is_not_spread_over_two_units(tmp_path: Path) -> None:
+    plan = load_text(tmp_path, STUDY.replace("clamp: {x: [1.0, 2.0]}", "clamp: {x: [1.0]}"))
+    with pytest.raises(
+        StudyError, match=r"clamp.x: expected image, label, a number or values of shape \[2\]"
+    ):
+        training.materials_of(plan)
+
+
+def test_blocks_that_cut_a_probe_are_refused_at_the_recording(tmp_path: Path) -> None:
+    record = RECORD.replace("{read: value}", "{read: value, every: 3}, {read: energy}").replace(
+        "images", "block: 4, images"
+    )
+    plan = load_text(tmp_path, STUDY.replace(RECORD, record))
+    with pytest.raises(
+        StudyError, match=r"study.yaml:\d+: record: z_before/value: every: 3 does not divide the block"
+    ):
+        recorded.session_of(plan, training.materials_of(plan), training.initial_parameters(plan))
+
+
+def test_a_missing_series_has_a_nearest_name(tmp_path: Path) -> None:
+    (tmp_path / "frames.csv").write_text("x.0,x.1\n1,2")
+    with pytest.raises(StudyError, match=r"frame\.csv: no such file; did you mean 'frames\.csv'\?"):
+        load_text(tmp_path, STUDY.replace(*shows("{series: frame.csv}")))
 
 
 def test_a_schedule_of_nothing_is_refused(tmp_path: Path) -> None:

@@ -315,6 +315,21 @@ def test_times_become_steps_of_dt(tmp_path: Path) -> None:
     assert plain.noise.colour_steps == 2.5
 
 
+def test_single_units_of_a_held_node_stand_beside_all_that_is_observed() -> None:
+    """What is recorded of some units keeps the dims' names, what holds all of them has names of its own."""
+    probes = (Probe(("value", "error"), ("x",), (0,)), Probe(("value",), ("z",), (1,)))
+    trace = shown([{"show": "image", "steps": 2}], probes=probes)
+    assert trace["x"]["observed"].dims == ("image", "all_channel", "all_y", "all_x")
+    assert trace["z"]["value"].coords["unit"].values.tolist() == [1]
+
+
+def test_a_study_of_images_can_run_on_brian2(tmp_path: Path) -> None:
+    """Images are single precision on torch and double in a neural simulator, which refuses no study for that."""
+    pytest.importorskip("brian2")
+    plan = build.build(load.load_study(a_study(tmp_path), ["engine=brian2", "inference.preconditioner=none"]))
+    assert plan.dtype == torch.float32
+
+
 def test_the_numbers_of_a_series_decide_the_identity_of_a_run(tmp_path: Path) -> None:
     """Another table under the same name is another study; the run carries the numbers itself."""
     file = a_study(tmp_path)
