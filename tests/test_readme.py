@@ -32,6 +32,10 @@ def test_python_example_runs(code: str, tmp_path: Path) -> None:
     assert "DataArray" in done.stdout
 
 
+WRITES = {"draw": "circuit.pdf", "report": "report.html", "compare": "comparison"}
+"""Commands that write into the working directory, and what the test has them write elsewhere."""
+
+
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("make")])
 def test_make_targets_exist(command: str) -> None:
     done = subprocess.run(
@@ -40,17 +44,23 @@ def test_make_targets_exist(command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+WRITES = {"draw": "circuit.pdf", "report": "report.html", "compare": "comparison"}
+"""Commands that write into the working directory, and what the test has them write elsewhere."""
+
+
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("pcsim")])
-def test_commands_are_understood(command: str) -> None:
+def test_commands_are_understood(command: str, tmp_path: Path) -> None:
     """Exit code 0, or 2 with words where the demo's runs or the user's archive are not there; never a traceback."""
     words = shlex.split(command)[1:]
     if words[0] == "run" and "--dry-run" not in words:
         words.append("--dry-run")
+    if words[0] in WRITES:
+        words += ["--out", str(tmp_path / WRITES[words[0]])]
     done = subprocess.run(
         [sys.executable, "-c", "from pcsim.cli import app; app()", *words],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    needs_files = words[0] == "compare" or words[:2] == ["data", "prepare"]
+    needs_files = words[0] in ("compare", "report") or words[:2] == ["data", "prepare"]
     assert done.returncode == 0 or (needs_files and done.returncode == 2), done.stderr
     assert "Traceback" not in done.stderr
     assert "Usage" not in done.stderr

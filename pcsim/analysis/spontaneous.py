@@ -14,7 +14,8 @@ from pcsim.analysis.result import Meaning, cautions_of, described
 from pcsim.errors import AnalysisError, pick
 
 Array = NDArray[np.float64]
-CLOSE = 0.2
+CLOSE, VISIBLE = 0.2, 0.02
+"""Shares of the known case's truth: how far an estimate of it may be off, and from which on a floor counts."""
 SHORT, CORRELATED = 8, 2.0
 """Entries from which an integrated time can be had, and the time from which neighbours pass for many draws."""
 
@@ -67,7 +68,7 @@ def spontaneous_divergence(
     cautions = _warnings(evoked, "evoked") + _warnings(spontaneous, "spontaneous") + _blind(found, estimator)
     if estimator == "words" and (least := min(len(p), len(q))) < 4 * 2 ** p.shape[1]:
         cautions.append(f"must not be read as bias-free: {least} draws for 2^{p.shape[1]} words")
-    if found["floor"] > found["divergence"] / 2:
+    if found["floor"] > max(found["divergence"] / 2, VISIBLE * truth):
         cautions.append(
             f"must not be read as a difference: halves of one law already differ by {found['floor']:.3g} nats"
         )
