@@ -129,7 +129,8 @@ def draw(
 def report(
     runs: Runs,
     out_file: Annotated[
-        Path | None, typer.Option("--out", help="The page; default RUN/report.html, or report.html for several runs.")
+        Path | None,
+        typer.Option("--out", help="The page; default RUN/report.html, or report.html for several runs."),
     ] = None,
 ) -> None:
     """Write what was run and what was found as one page that needs no network."""
