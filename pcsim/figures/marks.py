@@ -23,6 +23,16 @@ def flat(array: xr.DataArray) -> NDArray[np.float64]:
     return array.to_numpy().astype(np.float64).ravel()
 
 
+def shorten(axes: Axes, upper: float, beyond: float) -> None:
+    """Ends a histogram's axis at `upper`, where a long empty tail would squeeze it, and says what lies beyond."""
+    if beyond <= 0 or upper <= axes.get_xlim()[0]:
+        return
+    axes.set_xlim(right=upper)
+    axes.text(
+        1, 0.5, f"{beyond:.1%} beyond →", transform=axes.transAxes, ha="right", fontsize=6, color="#555555"
+    )
+
+
 def band(axes: Axes, x: ArrayLike, middle: xr.DataArray, half: xr.DataArray, ink: str, label: str) -> None:
     """A line with a band of ± `half` about it; no band where the error is not known."""
     centre, width = (np.asarray(array, np.float64) for array in (middle, half))

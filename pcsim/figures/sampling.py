@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 
 from pcsim.figures.caution import caution
 from pcsim.figures.colours import colour
-from pcsim.figures.marks import DASHED, Results, each, flat
+from pcsim.figures.marks import DASHED, Results, each, flat, shorten
 from pcsim.figures.style import COLUMN, REFERENCE, sheet, styled
 
 Array = NDArray[np.float64]
 DIVERGING, SEQUENTIAL = "RdBu_r", "viridis"
+BULK, BINS = 0.98, 41
+"""Share of the units that a histogram's axis must hold, and the edges of its bins."""
 SHOWN = 40
 """Units drawn one by one; of more, the distribution."""
 
@@ -24,7 +26,7 @@ def virial_temperature(results: Results) -> Figure:
     Dots are measured, open marks expected at this step size; T = 1 samples the posterior, vanilla PC has 0. Of more
     than 40 units the distribution is drawn.
     """
-    named = each(results)
+    named, ends = each(results), [0.0]
     figure = sheet(COLUMN, 2.5)
     axes = figure.subplots()
     for place, (name, result) in enumerate(named.items()):
@@ -44,7 +46,9 @@ def virial_temperature(results: Results) -> Figure:
             axes.errorbar(units, values, error, fmt="o", color=ink, markersize=2.8, linewidth=0.9, label=name)
         else:
             finite = values[np.isfinite(values)]
-            axes.hist(finite, 50, color=ink, alpha=0.5, density=True, label=name)
+            ends.append(float(np.quantile(finite, BULK)) if finite.size else 0.0)
+            edges = np.linspace(finite.min(), max(1.1 * ends[-1], finite.min() + 1e-9), BINS).tolist()
+            axes.hist(finite, edges, color=ink, alpha=0.5, density=True, label=name)
             expected = float(np.nanmedian(flat(result["expected"])))
             axes.axvline(expected, color=ink, linestyle=DASHED, linewidth=1.0)
     many = max(flat(r["measured"]).size for r in named.values()) > SHOWN
@@ -56,6 +60,9 @@ def virial_temperature(results: Results) -> Figure:
     axes.plot([], [], color=REFERENCE, label="T + (γ/2) G ⟨g²⟩, at this step", **mark)
     if many:
         axes.set(xlabel="virial temperature ⟨(z − z̄) ∂U/∂z⟩", ylabel="density of units")
+        upper = 1.1 * max(ends)
+        whole = np.concatenate([flat(r["measured"]) for r in named.values()])
+        shorten(axes, upper, float((whole > upper).mean()))
     else:
         axes.set(xlabel="unit", ylabel="virial temperature\n⟨(z − z̄) ∂U/∂z⟩")
         low, high = axes.get_ylim()
@@ -86,9 +93,22 @@ def energy(results: Results) -> Figure:
         seen.add(line)
     axes.set(xlabel="energy above its minimum, U − U_min (nats)", ylabel="density (1/nat)", ylim=(0, None))
     axes.set_xlim(left=min(0.0, *(float(r["density"]["bin"].min()) for r in named.values())))
+    upper = max(_bulk(r["density"]) for r in named.values())
+    shorten(axes, upper, max(_above(r["density"], upper) for r in named.values()))
     figure.legend(loc="outside upper center", ncols=1, handlelength=1.6)
     caution(figure, named)
     return figure
+
+
+def _bulk(density: xr.DataArray) -> float:
+    """Where the share `BULK` of a histogram ends, and a tenth more."""
+    mass = density / density.sum()
+    place = int((mass.cumsum("bin") >= BULK).to_numpy().argmax())
+    return float(1.1 * density["bin"][place])
+
+
+def _above(density: xr.DataArray, upper: float) -> float:
+    return float(density.where(density["bin"] > upper, 0.0).sum() / density.sum())
 
 
 @styled
