@@ -42,7 +42,7 @@ def read_file(path: Path) -> Source:
         found = path.parent.glob("*.yaml") if path.parent.is_dir() else ()
         others = [p.name for p in found if not p.name.startswith(".")]
         near = nearest(path.name, others) if others else f"{path.parent} holds no YAML files"
-        raise StudyError(f"{path}: no such study file; {near}")
+        raise StudyError(f"{path}: no such file; {near}")
     return read_yaml(path)
 
 

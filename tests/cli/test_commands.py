@@ -55,7 +55,7 @@ def quiet(result: Result) -> str:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["run", "studdy.yaml"], "error: studdy.yaml: no such study file; did you mean 'study.yaml' or"),
+        (["run", "studdy.yaml"], "error: studdy.yaml: no such file; did you mean 'study.yaml' or"),
         (["run", "study.yaml", "inference.stepz=3"], "inference.stepz: unknown key; did you mean 'steps'?"),
         (["run", "study.yaml", "steps"], "override 'steps': expected key.path=value"),
         (["run", "study.yaml", "circuit=circiut.yaml"], "no such circuit file; did you mean 'circuit.yaml'?"),
@@ -74,7 +74,7 @@ def quiet(result: Result) -> str:
         ),
         (["run", "study.yaml", "--dry-run", "record.images=99"], "record.images: image 98 is asked for"),
         (["check", "study.yaml", "bad.yaml"], "bad.yaml:2: sede: unknown key; did you mean 'seed'?"),
-        (["check", "nowhere.yaml"], "nowhere.yaml: no such study file"),
+        (["check", "nowhere.yaml"], "nowhere.yaml: no such file"),
         (["status", "nowhere"], "nowhere: no such folder; `pcsim run STUDY` makes one"),
         (["compare", "nowhere"], "nowhere"),
         (["figures", "nowhere"], "nowhere"),

@@ -204,7 +204,7 @@ def test_overrides(tmp_path: Path, override: str, message: str) -> None:
 
 def test_missing_files_name_the_nearest(tmp_path: Path) -> None:
     file = write_study(tmp_path)
-    with pytest.raises(StudyError, match=r"studdy\.yaml: no such study file; did you mean 'study\.yaml'"):
+    with pytest.raises(StudyError, match=r"studdy\.yaml: no such file; did you mean 'study\.yaml'"):
         prepare(tmp_path / "studdy.yaml")
     with pytest.raises(CircuitError) as caught:
         prepare(file, ("circuit=circiut.yaml",))

@@ -43,7 +43,7 @@ def test_a_complete_run_is_opened_and_a_fresh_one_is_not(
 
 def test_mistakes_are_those_of_the_command(tmp_path: Path) -> None:
     study = write_study(tmp_path)
-    with pytest.raises(StudyError, match="no such study file"):
+    with pytest.raises(StudyError, match="no such file"):
         pcsim.run(tmp_path / "studdy.yaml")
     with pytest.raises(StudyError, match="learnig"):
         pcsim.run(study, "learnig.updates=4")
